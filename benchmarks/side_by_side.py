@@ -1,0 +1,160 @@
+"""How two implementations are timed against each other, and how peak memory is asked for.
+
+Times come from one process, interleaved, so that whatever else the machine does falls on both
+alike. Peaks come from a fresh process each, since what one run leaves with the allocator would
+hide what the next one takes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import candidates
+import numpy as np
+from baseline import SCALES, sample
+from threadpoolctl import threadpool_info, threadpool_limits
+
+HERE = Path(__file__).resolve().parent
+
+ROUND_BUDGET = 40.0
+"""Seconds that the rounds of one comparison may take, two rounds being run in any case."""
+
+SETTLE = 0.05
+"""Seconds of rest before each run, for the other library's idle threads to stop spinning."""
+
+THREAD_VARIABLES = [
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+]
+"""What holds the libraries to a number of threads from the start of a process."""
+
+
+@dataclass
+class Comparison:
+    """One candidate next to scipy, at one n and one number of scales.
+
+    ``time_ratio`` is the median of the rounds' ratios, ``fastest_ratio`` the quotient of the
+    fastest runs. They agree on a machine that does nothing else; where they do not, neither is
+    to be quoted.
+    """
+
+    name: str
+    n: int
+    n_scales: int
+    rounds: int
+    seconds: float
+    scipy_seconds: float
+    time_ratio: float
+    fastest_ratio: float
+    peak_bytes: int | None = None
+    scipy_peak_bytes: int | None = None
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """Peak of the candidate over that of scipy, or None where no peak was measured."""
+        if self.peak_bytes is None or self.scipy_peak_bytes is None:
+            return None
+        return self.peak_bytes / self.scipy_peak_bytes
+
+    def record(self) -> dict:
+        """Return the comparison as JSON can hold it."""
+        return {**asdict(self), "memory_ratio": self.memory_ratio}
+
+
+def scales_for(n_scales: int) -> np.ndarray:
+    """Return the scales of a comparison: t = 1, or the benchmark's 20."""
+    return np.array([1.0]) if n_scales == 1 else SCALES
+
+
+def limit_threads(threads: int) -> dict:
+    """Hold every BLAS and torch to the same number of threads, and return what they report."""
+    threadpool_limits(threads)
+    report = {
+        f"{Path(pool['filepath']).name} ({pool['internal_api']})": pool["num_threads"]
+        for pool in threadpool_info()
+    }
+    # torch's BLAS is linked into it, where threadpoolctl does not look.
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+        report["torch"] = torch.get_num_threads()
+    return report
+
+
+def compare(
+    name: str, n: int, n_scales: int, dimension: int, repeats: int, threads: int
+) -> Comparison:
+    """Time a candidate and scipy in turn and measure the peak memory of both."""
+    comparison = _time(name, n, n_scales, dimension, repeats)
+    comparison.peak_bytes = peak_bytes(name, n, n_scales, dimension, threads)
+    comparison.scipy_peak_bytes = peak_bytes("scipy", n, n_scales, dimension, threads)
+    return comparison
+
+
+def peak_bytes(name: str, n: int, n_scales: int, dimension: int, threads: int) -> int | None:
+    """Return what one run adds to the peak of a process of its own, None off Linux."""
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    command = [sys.executable, HERE / "peak_memory.py", name, str(n), str(n_scales)]
+    environment = {
+        **os.environ,
+        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+        # glibc raises this threshold as it goes and then keeps freed matrices of up to 32 MiB,
+        # which the next run takes without the peak moving. Set, it stays, and they go back.
+        "MALLOC_MMAP_THRESHOLD_": str(2**17),
+    }
+    child = subprocess.run(
+        [*command, str(dimension), str(threads)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return int(child.stdout)
+
+
+def _time(name: str, n: int, n_scales: int, dimension: int, repeats: int) -> Comparison:
+    """Run candidate and scipy in turn, after a first run of each that is only checked."""
+    X, ts = sample(n, dimension), scales_for(n_scales)
+    runs = {name: candidates.load(name), "scipy": candidates.load("scipy")}
+    first = {key: _timed(run, X, ts) for key, run in runs.items()}
+    candidates.check_agreement(name, first[name][1], first["scipy"][1])
+
+    rounds = _rounds(sum(seconds for seconds, _ in first.values()), repeats)
+    taken: dict[str, list[float]] = {key: [] for key in runs}
+    for i in range(rounds):
+        # Every other round in reverse, for neither to gain by always coming second.
+        for key in list(runs)[:: 1 if i % 2 == 0 else -1]:
+            taken[key].append(_timed(runs[key], X, ts)[0])
+    ratios = [ours / theirs for ours, theirs in zip(taken[name], taken["scipy"], strict=True)]
+    return Comparison(
+        name=name,
+        n=n,
+        n_scales=n_scales,
+        rounds=rounds,
+        seconds=median(taken[name]),
+        scipy_seconds=median(taken["scipy"]),
+        time_ratio=median(ratios),
+        fastest_ratio=min(taken[name]) / min(taken["scipy"]),
+    )
+
+
+def _rounds(seconds: float, repeats: int) -> int:
+    """Return how many rounds to run, given what a first, cold one took."""
+    most = 3 * repeats if seconds < 0.5 else repeats
+    return max(2, min(most, int(ROUND_BUDGET / seconds)))
+
+
+def _timed(run: candidates.Candidate, X: np.ndarray, ts: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the seconds one run takes and what it returns."""
+    time.sleep(SETTLE)
+    start = time.perf_counter()
+    values = run(X, ts)
+    return time.perf_counter() - start, values

@@ -1,0 +1,121 @@
+"""What a solved weighting says, in tensors: the formulas of its questions and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from skmag._arrays import block_slices, rows_per_block
+from skmag._similarity import Similarity
+from skmag._solvers import Factor, IndefiniteError, Probe, factor, indefinite
+
+
+class Answers:
+    """The weights of a set's distinct points, and answers for queries, blocks at a time.
+
+    Parameters
+    ----------
+    prepared : Factor
+        The solver's state.
+    reason : str
+        Why this solver.
+
+    Attributes
+    ----------
+    weights : tensor of shape (n_points,)
+        Weights of the distinct points.
+    magnitude : float
+        Their sum.
+    """
+
+    def __init__(self, prepared: Factor, reason: str) -> None:
+        self.factor = prepared
+        self.reason = reason
+        self.weights, self.magnitude = prepared.weighting()
+
+    @classmethod
+    def of(cls, similarity: Similarity, solver: str, device: torch.device) -> Answers:
+        """Solve `similarity` with a named solver."""
+        return cls(*factor(similarity, solver, device))
+
+    @property
+    def similarity(self) -> Similarity:
+        """The operator zeta."""
+        return self.factor.similarity
+
+    def probe(self, Z: torch.Tensor) -> Probe:
+        """Answer for validated query tensors, in blocks that fit the working memory."""
+        size = rows_per_block(self.factor.probe_bytes(), max(1, len(Z)))
+        probes = [self.factor.probe(Z[rows]) for rows in block_slices(len(Z), size)]
+        if len(probes) == 1:
+            return probes[0]
+        fields = zip(*(vars(probe).values() for probe in probes), strict=True)
+        return Probe(*(torch.cat(parts) for parts in fields))
+
+    def left_out(self) -> Probe:
+        """What the set without a point says of that point, for each distinct one.
+
+        With p_i = (zeta^-1)_ii the residual is 1 / p_i and 1 - h is w_i / p_i: one factor serves
+        every point (weighting-vector-applications, section 2.2).
+        """
+        diagonal = self.factor.inverse_diagonal()
+        residual = diagonal.reciprocal()
+        deficit = self.weights * residual
+        return Probe(
+            potential=1 - deficit,
+            deficit=deficit,
+            residual=residual,
+            explained=(diagonal - 1) * residual,
+            nearest_distance=torch.full_like(residual, torch.inf),
+            nearest=torch.arange(len(residual), device=residual.device),
+        )
+
+    def joining_weights(self, probe: Probe) -> torch.Tensor:
+        """Weight that each query would get: (1 - h) / r, a share of the weight on a point."""
+        on_point = probe.nearest_distance == 0
+        weight = probe.deficit / torch.where(on_point, 1.0, probe.residual)
+        share = self.weights / (self.similarity.counts + 1)
+        return torch.where(on_point, share[probe.nearest], weight)
+
+    def gains(self, probe: Probe) -> torch.Tensor:
+        """Growth of the magnitude with each query: (1 - h)^2 / r, zero on a point."""
+        on_point = probe.nearest_distance == 0
+        gain = probe.deficit.square() / torch.where(on_point, 1.0, probe.residual)
+        return torch.where(on_point, 0.0, gain)
+
+    def copies(self, probe: Probe) -> torch.Tensor:
+        """Number of input rows that coincide with each query."""
+        on_point = probe.nearest_distance == 0
+        return torch.where(on_point, self.similarity.counts[probe.nearest], 0.0)
+
+    def extended(self, Z: torch.Tensor) -> Answers:
+        """Answers after the rows of `Z` joined, by the factor's Schur complement."""
+        similarity = self.similarity.extended(Z)
+        try:
+            return Answers(self.factor.extended(similarity), self.reason)
+        except IndefiniteError as error:
+            return Answers(indefinite(similarity, error), self.reason)
+
+    def dropped(self, rows: Any) -> Answers:
+        """Answers after some input rows left, by the factor's update."""
+        similarity, kept = self.similarity.dropped(rows)
+        return Answers(self.factor.dropped(similarity, kept), self.reason)
+
+    def to(self, device: torch.device) -> Answers:
+        """Return the same answers with their tensors on `device`."""
+        moved = object.__new__(Answers)
+        moved.factor, moved.reason = self.factor.to(device), self.reason
+        moved.weights, moved.magnitude = self.weights.to(device), self.magnitude
+        return moved
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "weights": self.weights.cpu().numpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.weights = torch.from_numpy(state["weights"])
+
+
+Question = Callable[[Probe], torch.Tensor]

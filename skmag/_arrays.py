@@ -1,0 +1,189 @@
+"""Arrays in and out: the caller's kind of array outside, torch tensors on one device inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import get_config
+from sklearn.utils import check_array
+
+from skmag._compat import (
+    convert_to_numpy,
+    get_namespace_and_device,
+    is_numpy_namespace,
+    max_precision_float_dtype,
+)
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class ArrayKind:
+    """The namespace and device of a caller's array, and the way back to them.
+
+    Parameters
+    ----------
+    xp : module
+        Array namespace of the caller's data.
+    device : object
+        Device of the caller's data, as that namespace names it.
+    """
+
+    xp: Any = np
+    device: Any = None
+
+    @classmethod
+    def of(cls, array: Any) -> ArrayKind:
+        """Kind of `array`, which has been through :func:`sklearn.utils.check_array`."""
+        xp, _, device = get_namespace_and_device(array)
+        return cls(np, None) if is_numpy_namespace(xp) else cls(xp, device)
+
+    def wrap(self, values: torch.Tensor | np.ndarray) -> Any:
+        """Return `values` as this kind of array, floats in its greatest precision."""
+        if self.xp is np:
+            return as_numpy(values)
+        tensor = torch.as_tensor(values)
+        if self.xp.__name__.endswith("torch"):
+            out = tensor.to(self.device)
+            if out.is_floating_point():
+                out = out.to(max_precision_float_dtype(self.xp, self.device))
+            return out
+        out = self.xp.asarray(as_numpy(tensor), device=self.device)
+        if self.xp.isdtype(out.dtype, "real floating"):
+            out = self.xp.astype(out, max_precision_float_dtype(self.xp, self.device))
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Modules do not pickle. A fitted estimator that crosses machines answers in numpy there
+        # only if it was fitted on numpy, so the namespace travels by name.
+        return {"xp": self.xp.__name__, "device": None if self.device is None else str(self.device)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        import importlib
+
+        device = state["device"]
+        object.__setattr__(self, "xp", importlib.import_module(state["xp"]))
+        if device is not None and "torch" in state["xp"]:
+            device = available_device(torch.device(device))
+        elif device is not None:
+            device = None
+        object.__setattr__(self, "device", device)
+
+
+def as_numpy(values: Any) -> np.ndarray:
+    """Return `values` on the host as a numpy array, without a copy where there need be none."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu().numpy()
+    return np.asarray(values)
+
+
+def available_device(device: torch.device) -> torch.device:
+    """`device` if this machine has it, else the CPU (for objects that cross machines)."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        return torch.device("cpu")
+    return device
+
+
+def resolve_device(device: str | torch.device | None, array: Any) -> torch.device:
+    """Device on which the work for `array` is done.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "mps"}, torch.device or None
+        None follows `array`; "auto" takes an accelerator when there is one.
+    array : array
+        The caller's data.
+
+    Returns
+    -------
+    torch.device
+        A device that exists on this machine.
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown or absent; the message names it.
+    """
+    if device is None:
+        return array.device if isinstance(array, torch.Tensor) else torch.device("cpu")
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device={device!r} is not a device; use None, one of {DEVICES} or a torch.device"
+        ) from error
+    if resolved.type not in DEVICES:
+        raise ValueError(f"device={device!r} is not supported; use None or one of {DEVICES}")
+    if available_device(resolved) != resolved:
+        raise ValueError(
+            f"device={device!r} is not available on this machine; use device='auto' or 'cpu'"
+        )
+    return resolved
+
+
+def check_points(values: Any, name: str, **check_params: Any) -> Any:
+    """Validate `values` as a dense, finite, real two-dimensional array named `name`."""
+    if isinstance(values, torch.Tensor) and not get_config()["array_api_dispatch"]:
+        if values.device.type != "cpu":
+            raise ValueError(
+                f"{name} is a tensor on device {str(values.device)!r}; enable "
+                "sklearn.set_config(array_api_dispatch=True) to keep the work there, "
+                f"or pass {name}.cpu()"
+            )
+        values = values.detach()
+    return check_array(values, input_name=name, dtype="numeric", **check_params)
+
+
+def as_tensor(array: Any, device: torch.device, *, copy: bool = True) -> torch.Tensor:
+    """Return a validated `array` as a float64 tensor on `device`.
+
+    Parameters
+    ----------
+    array : array
+        Validated data, of any namespace.
+    device : torch.device
+        Where the tensor lives; an accelerator without float64 is answered from the CPU.
+    copy : bool, default=True
+        Whether the tensor must own its memory, so that a caller who writes into `array`
+        afterwards does not change what was fitted.
+
+    Returns
+    -------
+    torch.Tensor
+        float64 tensor.
+    """
+    device = float64_device(device)
+    if isinstance(array, torch.Tensor):
+        out = array.detach().to(device=device, dtype=torch.float64)
+        return out.clone() if copy and out.data_ptr() == array.data_ptr() else out
+    xp, _, _ = get_namespace_and_device(array)
+    host = array if is_numpy_namespace(xp) else convert_to_numpy(array, xp)
+    host = np.asarray(host, dtype=np.float64)
+    if copy or not host.flags.writeable or any(stride < 0 for stride in host.strides):
+        host = np.array(host)
+    return torch.from_numpy(host).to(device)
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """`device`, or the CPU where `device` has no float64 (mps)."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def rows_per_block(bytes_per_row: int, at_most: int) -> int:
+    """How many rows of `bytes_per_row` fit scikit-learn's `working_memory`, at least one."""
+    budget = int(get_config()["working_memory"] * 2**20)
+    return max(1, min(at_most, budget // max(1, bytes_per_row)))
+
+
+def block_slices(n: int, size: int) -> list[slice]:
+    """Split ``range(n)`` into consecutive slices of `size`, the last one shorter."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]

@@ -1,0 +1,34 @@
+"""The private scikit-learn helpers that skmag cannot avoid; nothing else imports them."""
+
+from __future__ import annotations
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._array_api import (
+    _convert_to_numpy as convert_to_numpy,
+)
+from sklearn.utils._array_api import (
+    _is_numpy_namespace as is_numpy_namespace,
+)
+from sklearn.utils._array_api import (
+    _max_precision_float_dtype as max_precision_float_dtype,
+)
+from sklearn.utils._array_api import (
+    check_same_namespace,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+)
+from sklearn.utils._param_validation import Interval, StrOptions
+
+__all__ = [
+    "Interval",
+    "StrOptions",
+    "check_same_namespace",
+    "convert_to_numpy",
+    "fit_context",
+    "get_namespace",
+    "get_namespace_and_device",
+    "is_numpy_namespace",
+    "max_precision_float_dtype",
+    "move_to",
+]

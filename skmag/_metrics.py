@@ -1,0 +1,294 @@
+"""Blocks of distances between points: what each metric is, and how accurately it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import pairwise_distances
+from sklearn.metrics.pairwise import PAIRWISE_BOOLEAN_FUNCTIONS
+from sklearn.neighbors import VALID_METRICS
+
+from skmag._arrays import as_numpy
+
+EPS = torch.finfo(torch.float64).eps
+
+_ALIASES = {"l2": "euclidean", "l1": "cityblock", "manhattan": "cityblock"}
+_TORCH_METRICS = ("euclidean", "cityblock", "chebyshev", "minkowski", "cosine")
+
+# From this many features on a matrix product beats differences; measured on two AVX-512 cores.
+_GEMM_FEATURES = 24
+# |a|^2 + |b|^2 - 2ab loses eps (|a|^2 + |b|^2); below this share of it the loss would pass 1e-13.
+_GEMM_SHARE = 1e-2
+# Squares of coordinates outside these bounds lose digits or overflow.
+_SAFE_COORDINATES = (1e-100, 1e100)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A distance between points.
+
+    Parameters
+    ----------
+    name : str
+        Name for messages.
+    compute : callable
+        ``compute(A, B)`` gives the distances between the rows of two tensors.
+    on_host : bool, default=False
+        Whether `compute` leaves torch, so that its training table is worth keeping.
+    separates : bool, default=True
+        Whether distance zero happens for equal rows only.
+    positive_definite : bool, default=False
+        Whether ``exp(-t d)`` is known to be positive definite on distinct points for every t.
+    prepare : callable or None, default=None
+        Maps validated points to what `compute` takes, for instance unit vectors.
+    """
+
+    name: str
+    compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None
+    on_host: bool = False
+    separates: bool = True
+    positive_definite: bool = False
+    prepare: Callable[[torch.Tensor, str], torch.Tensor] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def precomputed(self) -> bool:
+        """Whether the caller hands over distances instead of points."""
+        return self.compute is None
+
+    def points(self, points: torch.Tensor, name: str) -> torch.Tensor:
+        """Return `points` as :meth:`block` takes them; `name` is the argument to blame."""
+        return points if self.prepare is None else self.prepare(points, name)
+
+    def block(self, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        """Distances between the rows of A and B, of shape (len(A), len(B))."""
+        if self.compute is None:
+            raise TypeError("a precomputed metric has no blocks between points")
+        return self.compute(A, B)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The functions inside are closures; the recipe that made them pickles.
+        return {"name": self.name, "params": dict(self.params)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        twin = _build(state["name"], state["params"])
+        for key, value in vars(twin).items():
+            object.__setattr__(self, key, value)
+
+
+def resolve_metric(
+    metric: str | Callable[..., float],
+    metric_params: Mapping[str, Any] | None,
+    X: Any = None,
+) -> Metric:
+    """Turn the public arguments `metric` and `metric_params` into a :class:`Metric`.
+
+    Parameters
+    ----------
+    metric : str or callable
+        A name that scikit-learn knows, "precomputed", or a function of two vectors.
+    metric_params : mapping or None
+        Further arguments of the metric, such as ``{"p": 3}`` for minkowski.
+    X : array, default=None
+        Training points, from which "seuclidean" and "mahalanobis" learn what they need.
+
+    Returns
+    -------
+    Metric
+        The metric.
+
+    Raises
+    ------
+    ValueError
+        If the metric is unknown or its parameters make it no metric.
+    """
+    params = dict(metric_params or {})
+    if callable(metric):
+        return _host_metric(metric, params)
+    name = _ALIASES.get(metric, metric)
+    if name not in VALID_METRICS["brute"]:
+        known = sorted(VALID_METRICS["brute"])
+        raise ValueError(f"metric={metric!r} is unknown; use a callable or one of {known}")
+    if name == "seuclidean" and "V" not in params and X is not None:
+        params["V"] = np.var(as_numpy(X), axis=0, ddof=1)
+    if name == "mahalanobis" and not {"V", "VI"} & set(params) and X is not None:
+        params["VI"] = np.linalg.inv(np.atleast_2d(np.cov(as_numpy(X).T)))
+    return _build(name, params)
+
+
+def _build(name: Any, params: dict[str, Any]) -> Metric:
+    if name == "precomputed":
+        return Metric(name, None, separates=False)
+    if callable(name) or name not in _TORCH_METRICS or "w" in params:
+        return _host_metric(name, params)
+    if name == "minkowski":
+        return _minkowski(params)
+    if params:
+        raise ValueError(f"metric_params={params!r} do not fit metric={name!r}, which takes none")
+    if name == "cosine":
+        return Metric(name, _cosine, separates=False, positive_definite=True, prepare=_unit_vectors)
+    compute = {
+        "euclidean": _euclidean,
+        "cityblock": lambda A, B: _norm(A, B, 1.0),
+        "chebyshev": lambda A, B: _norm(A, B, float("inf")),
+    }[name]
+    return Metric(name, compute, positive_definite=name != "chebyshev")
+
+
+def _minkowski(params: dict[str, Any]) -> Metric:
+    unknown = set(params) - {"p"}
+    if unknown:
+        raise ValueError(f"metric_params has keys {sorted(unknown)} that minkowski does not take")
+    p = float(params.get("p", 2.0))
+    if not p >= 1:
+        raise ValueError(f"metric_params['p']={p!r} must be at least 1 to give a metric")
+    if p == 2:
+        compute = _euclidean
+    else:
+        compute = lambda A, B: _norm(A, B, p)  # noqa: E731
+    # l_p embeds in L_p, of negative type for p <= 2 (Schoenberg); beyond 2 it need not be.
+    return Metric("minkowski", compute, positive_definite=p <= 2, params={"p": p})
+
+
+def _rescaled(
+    compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    A: torch.Tensor,
+    B: torch.Tensor,
+) -> torch.Tensor:
+    """Apply a norm's `compute` within the range where squares neither overflow nor vanish."""
+    largest = float(torch.maximum(A.abs().max(), B.abs().max()))
+    if largest == 0 or _SAFE_COORDINATES[0] < largest < _SAFE_COORDINATES[1]:
+        return compute(A, B)
+    # A power of two rounds nothing.
+    unit = 2.0 ** int(np.frexp(largest)[1] - 1)
+    return compute(A / unit, B / unit).mul_(unit)
+
+
+def _norm(A: torch.Tensor, B: torch.Tensor, p: float) -> torch.Tensor:
+    return _rescaled(lambda U, V: torch.cdist(U, V, p=p), A, B)
+
+
+def _euclidean(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    compute = _euclidean_differences if A.shape[1] < _GEMM_FEATURES else _euclidean_gemm
+    return _rescaled(compute, A, B)
+
+
+def _euclidean_differences(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    return torch.cdist(A, B, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _euclidean_gemm(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    """Distances by a matrix product where it keeps its digits, by differences elsewhere."""
+    center = B.mean(0)
+    U, V = A - center, B - center
+    squares = U.square().sum(1)[:, None] + V.square().sum(1)
+    out = torch.addmm(squares, U, V.mT, alpha=-2)
+    close = torch.nonzero(out < squares.mul_(_GEMM_SHARE))
+    out.clamp_(min=0).sqrt_()
+    if 5 * len(close) > out.numel():
+        return _euclidean_differences(A, B)
+    chunk = max(1, out.numel() // A.shape[1])
+    for pairs in close.split(chunk):
+        i, j = pairs.T
+        out[i, j] = torch.linalg.vector_norm(A[i] - B[j], dim=1)
+    return out
+
+
+def _unit_vectors(points: torch.Tensor, name: str) -> torch.Tensor:
+    lengths = torch.linalg.vector_norm(points, dim=1, keepdim=True)
+    zeros = int((lengths == 0).sum())
+    if zeros:
+        raise ValueError(
+            f"{name} has {zeros} rows of zeros, whose cosine distance is not defined; "
+            "drop them or choose another metric"
+        )
+    return points / lengths
+
+
+def _cosine(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    # 1 - ab = |a - b|^2 / 2 on unit vectors keeps the digits of small angles. Below a few
+    # roundings of the normalization two directions are the same.
+    distance = _euclidean(A, B)
+    return distance.masked_fill_(distance <= 8 * EPS, 0.0).square_().div_(2)
+
+
+def _host_metric(metric: Any, params: dict[str, Any]) -> Metric:
+    boolean = metric in PAIRWISE_BOOLEAN_FUNCTIONS if isinstance(metric, str) else False
+
+    def compute(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        a, b = as_numpy(A), as_numpy(B)
+        if boolean:
+            a, b = a.astype(bool), b.astype(bool)
+        out = pairwise_distances(a, b, metric=metric, **params)
+        return _checked(torch.from_numpy(np.asarray(out, dtype=np.float64)), metric).to(A.device)
+
+    return Metric(metric, compute, on_host=True, separates=False, params=params)
+
+
+def _checked(distance: torch.Tensor, metric: Any) -> torch.Tensor:
+    """Refuse what is no distance; rounding below zero becomes zero."""
+    if not torch.isfinite(distance).all():
+        raise ValueError(f"metric={metric!r} returned NaN or infinite distances for these points")
+    rounding = 4 * EPS * float(distance.abs().max()) if distance.numel() else 0.0
+    lowest = float(distance.min()) if distance.numel() else 0.0
+    if lowest < -rounding:
+        raise ValueError(f"metric={metric!r} returned the negative distance {lowest!r}")
+    return distance.masked_fill_(distance <= rounding, 0.0)
+
+
+def check_symmetry(metric: Metric, points: torch.Tensor) -> None:
+    """Raise ValueError if a host metric is asymmetric, or not zero on itself, on a sample."""
+    sample = points[:32]
+    distance = metric.block(sample, sample)
+    scale = float(distance.max())
+    if float((distance - distance.mT).abs().max()) > 1e-8 * scale:
+        raise ValueError(f"metric={metric.name!r} is not symmetric: d(a, b) differs from d(b, a)")
+    itself = float(distance.diagonal().max())
+    if itself > 1e-8 * scale:
+        raise ValueError(f"metric={metric.name!r} gives d(a, a)={itself!r}; it must be zero")
+
+
+def check_distances(distances: torch.Tensor, name: str, tolerance: float) -> None:
+    """Raise ValueError unless `distances` is a symmetric table with a zero diagonal.
+
+    Parameters
+    ----------
+    distances : tensor of shape (n, n)
+        What the caller passed with ``metric="precomputed"``.
+    name : str
+        Argument to blame.
+    tolerance : float
+        Asymmetry that counts as rounding, as a share of the largest distance.
+    """
+    n, columns = distances.shape
+    if n != columns:
+        raise ValueError(
+            f"{name} must be a square matrix of distances with metric='precomputed', "
+            f"got shape {(n, columns)}"
+        )
+    check_non_negative(distances, name)
+    allowed = tolerance * float(distances.max())
+    itself = float(distances.diagonal().max())
+    if itself > allowed:
+        raise ValueError(f"{name} has {itself!r} on its diagonal; self-distances must be zero")
+    for start in range(0, n, 1024):
+        rows = slice(start, start + 1024)
+        gap = (distances[rows] - distances[:, rows].mT).abs()
+        if float(gap.max()) > allowed:
+            i, j = divmod(int(gap.argmax()), n)
+            i += start
+            raise ValueError(
+                f"{name} is not symmetric: {name}[{i}, {j}]={float(distances[i, j])!r} but "
+                f"{name}[{j}, {i}]={float(distances[j, i])!r}"
+            )
+
+
+def check_non_negative(distances: torch.Tensor, name: str) -> None:
+    """Raise ValueError if a precomputed distance is negative."""
+    lowest = float(distances.min())
+    if lowest < 0:
+        raise ValueError(f"{name} holds the negative distance {lowest!r}")

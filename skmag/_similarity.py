@@ -1,0 +1,386 @@
+"""The operator zeta = exp(-t d) over the distinct points of a set: its blocks, rows and products.
+
+Everything is offered relative to an *anchor*, the first distinct point x_0. One step of Gaussian
+elimination with pivot zeta_00 = 1 leaves the Schur complement
+
+    S_ij = exp(-t d_ij) - exp(-t (d_i0 + d_j0)) = exp(-t d_ij) (-expm1(-t (d_i0 + d_j0 - d_ij))),
+
+in which the common constant that drowns zeta at small t is gone: S has full relative accuracy at
+every t, so that 1 - magnitude, residuals of order t and weights keep their digits at t = 1e-12,
+where zeta itself is a matrix of ones in floating point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from skmag._arrays import as_numpy, block_slices, rows_per_block
+from skmag._metrics import Metric, check_symmetry
+from skmag._scale import median_distance
+
+# Rows of a block of zeta: beyond it, caches overflow without any gain.
+_BLOCK_ROWS = 256
+# Below this diameter in units of 1/t, the anchored form is worth a second exponential.
+_MERGED_DIAMETER = 0.25
+
+
+@dataclass(frozen=True)
+class Query:
+    """Similarities of query points to the set, relative to the anchor.
+
+    Parameters
+    ----------
+    anchored : tensor of shape (n_queries, n_points)
+        Rows of S: ``exp(-t d_zi) - exp(-t (d_z0 + d_i0))``; the anchor's column is zero.
+    anchor_distance : tensor of shape (n_queries,)
+        t times the distance to the anchor.
+    nearest_distance : tensor of shape (n_queries,)
+        t times the distance to the nearest point.
+    nearest : tensor of shape (n_queries,)
+        Index of that point among the distinct ones.
+    """
+
+    anchored: torch.Tensor
+    anchor_distance: torch.Tensor
+    nearest_distance: torch.Tensor
+    nearest: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """The similarity matrix of the distinct points of a set, never stored as a whole.
+
+    Parameters
+    ----------
+    metric : Metric
+        Distance between points.
+    t : float
+        Scale.
+    points : tensor of shape (n_points, n_features) or None
+        Distinct points in order of first appearance; None for precomputed distances.
+    table : tensor of shape (n_points, n_points) or None
+        Their distances, where these were given, are dear or serve many scales.
+    group : int64 tensor of shape (n_rows,)
+        Distinct point of each input row.
+    first_row : int64 tensor of shape (n_points,)
+        First input row of each distinct point.
+    counts : tensor of shape (n_points,)
+        Number of input rows of each distinct point.
+    anchor : tensor of shape (n_points,)
+        Distances to the first distinct point.
+    """
+
+    metric: Metric
+    t: float
+    points: torch.Tensor | None
+    table: torch.Tensor | None
+    group: torch.Tensor
+    first_row: torch.Tensor
+    counts: torch.Tensor
+    anchor: torch.Tensor
+
+    @classmethod
+    def of(cls, data: torch.Tensor, metric: Metric, t: float = 1.0, name: str = "X") -> Similarity:
+        """Merge the duplicates of `data` (points, or a checked table of distances)."""
+        if metric.precomputed:
+            points, table = None, data
+            labels = _zero_distance_groups(len(data), lambda i, j: data[i][:, j])
+        else:
+            points, table = metric.points(data, name), None
+            labels = _equal_row_groups(points)
+        group, first = _in_order_of_appearance(labels)
+        if points is not None:
+            points = points[first]
+            if metric.on_host:
+                check_symmetry(metric, points)
+                table = _symmetric_table(metric, points)
+            if not metric.separates:
+                nearer = _zero_distance_groups(len(first), _block_of(metric, points, table))
+                merged, kept = _in_order_of_appearance(nearer)
+                if len(kept) < len(first):
+                    group, first, points = merged[group], first[kept], points[kept]
+                    table = None if table is None else table[kept][:, kept]
+        elif len(first) < len(data):
+            table = data[first][:, first]
+        group, first = group.to(data.device), first.to(data.device)
+        counts = torch.bincount(group, minlength=len(first)).to(torch.float64)
+        bare = cls(metric, t, points, table, group, first, counts, counts)
+        return replace(bare, anchor=bare.distances(slice(0, 1), slice(0, None))[0])
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the points and of every block."""
+        return self.counts.device
+
+    @property
+    def merged(self) -> bool:
+        """Whether t is so small that zeta is nearly a matrix of ones."""
+        return 2 * self.t * float(self.anchor.max()) < _MERGED_DIAMETER
+
+    def at(self, t: float) -> Similarity:
+        """Return the same points at another scale."""
+        return replace(self, t=t)
+
+    def median_distance(self) -> float:
+        """Median distance between distinct points, see :func:`skmag._scale.median_distance`."""
+        return median_distance(len(self), _block_of(self.metric, self.points, self.table))
+
+    def with_table(self) -> Similarity:
+        """Return the same operator with its distances stored, for use at many scales."""
+        if self.table is not None or self.points is None:
+            return self
+        n = len(self)
+        table = torch.zeros(n, n, dtype=torch.float64, device=self.device)
+        for rows in self.row_blocks():
+            table[rows, rows.start :] = self.distances(rows, slice(rows.start, None))
+        # Only the upper triangle is filled: blocks are always asked for from the diagonal on.
+        return replace(self, table=table)
+
+    def row_blocks(self, width: int | None = None) -> list[slice]:
+        """Slices of rows whose blocks of `width` columns fit the working memory four times."""
+        n = len(self)
+        return block_slices(n, rows_per_block(32 * (width or n), min(n, _BLOCK_ROWS)))
+
+    def distances(self, rows: slice, columns: slice) -> torch.Tensor:
+        """Distances between two slices of the distinct points; `columns` starts in `rows`."""
+        if self.table is not None:
+            return self.table[rows, columns]
+        assert self.points is not None
+        return self.metric.block(self.points[rows], self.points[columns])
+
+    def similarity_blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Row blocks of zeta from the diagonal on: columns ``rows.start`` to the end."""
+        for rows in self.row_blocks():
+            block = self.distances(rows, slice(rows.start, None)) * -self.t
+            block.exp_()
+            block.diagonal().fill_(1.0)
+            yield rows, block
+
+    def anchored_blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Row blocks of S from the diagonal on, with a 1 for the eliminated anchor.
+
+        The anchor's row and column are those of the identity, so that S with it has the order of
+        zeta and every vector that is zero there stays so.
+        """
+        t = self.t
+        for rows in self.row_blocks():
+            distance = self.distances(rows, slice(rows.start, None))
+            room = self.anchor[rows, None] + self.anchor[rows.start :] - distance
+            block = room.mul_(-t).expm1_().neg_()
+            block.mul_(torch.exp(distance * -t))
+            block.diagonal().copy_(torch.expm1(-2 * t * self.anchor[rows]).neg_())
+            if rows.start == 0:
+                block[0] = 0.0
+                block[0, 0] = 1.0
+            yield rows, block
+
+    def anchored_product(self, V: torch.Tensor) -> torch.Tensor:
+        """Product S V by blocks, each of which serves both triangles."""
+        out = torch.zeros_like(V)
+        for rows, block in self.anchored_blocks():
+            out[rows] += block @ V[rows.start :]
+            out[rows.stop :] += block[:, len(block) :].mT @ V[rows]
+        return out
+
+    def query_distances(self, Z: torch.Tensor) -> torch.Tensor:
+        """Distances from prepared query points to the distinct points.
+
+        For precomputed distances `Z` holds those to every input row.
+        """
+        if self.points is None:
+            return Z[:, self.first_row]
+        return self.metric.block(Z, self.points)
+
+    def query(self, Z: torch.Tensor) -> Query:
+        """Similarities of query points, with the accuracy of :meth:`anchored_blocks`."""
+        distance = self.query_distances(Z)
+        nearest_distance, nearest = distance.min(dim=1)
+        to_anchor = distance[:, 0].clone()
+        anchored = (to_anchor[:, None] + self.anchor).sub_(distance)
+        anchored.mul_(-self.t).expm1_().neg_()
+        anchored.mul_(torch.exp(distance * -self.t))
+        return Query(anchored, to_anchor * self.t, nearest_distance * self.t, nearest)
+
+    def row_sums(self) -> torch.Tensor:
+        """Sums of the rows of zeta."""
+        out = torch.zeros(len(self), dtype=torch.float64, device=self.device)
+        for rows, block in self.similarity_blocks():
+            out[rows] += block.sum(1)
+            out[rows.stop :] += block[:, len(block) :].sum(0)
+        return out
+
+    def derivative_form(self, w: torch.Tensor) -> float:
+        """Return w' (d * zeta) w, which is the derivative of the magnitude in t."""
+        total = 0.0
+        for rows in self.row_blocks():
+            distance = self.distances(rows, slice(rows.start, None))
+            block = torch.exp(distance * -self.t).mul_(distance)
+            block.diagonal().zero_()
+            own = block[:, : len(block)]
+            total += float(w[rows] @ own.triu() @ w[rows]) * 2
+            total += float(w[rows] @ block[:, len(block) :] @ w[rows.stop :]) * 2
+        return total
+
+    def to_rows(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of the distinct points, repeated for every input row in input order."""
+        return values[self.group]
+
+    def extended(self, Z: torch.Tensor) -> Similarity:
+        """Return the operator with the rows of `Z` added; known points only count once more.
+
+        `Z` holds prepared points or, for precomputed distances, those from every new row to all
+        old rows followed by all new rows.
+        """
+        n = len(self)
+        distance = self.query_distances(Z)
+        nearest, group = distance.min(dim=1)
+        fresh = torch.nonzero(nearest > 0)[:, 0]
+        if not len(fresh):
+            return self._with_rows(group)
+        if self.points is None:
+            # Square block of the fresh rows among themselves.
+            data = Z[:, len(self.group) :][fresh][:, fresh]
+        else:
+            data = Z[fresh]
+        # The points are prepared already.
+        new = Similarity.of(data, replace(self.metric, prepare=None), self.t)
+        group[fresh] = n + new.group.to(group.device)
+        points = None
+        if self.points is not None:
+            assert new.points is not None
+            points = torch.cat([self.points, new.points])
+        table = None
+        if self.table is not None:
+            cross = distance[fresh[new.first_row]]
+            assert new.table is not None
+            table = torch.cat(
+                [torch.cat([self.table, cross.mT], 1), torch.cat([cross, new.table], 1)]
+            )
+        first_row = len(self.group) + fresh.cpu()[new.first_row.cpu()]
+        grown = replace(
+            self,
+            points=points,
+            table=table,
+            first_row=torch.cat([self.first_row, first_row.to(self.first_row.device)]),
+            counts=torch.cat([self.counts, torch.zeros_like(new.counts)]),
+            anchor=torch.cat([self.anchor, distance[fresh[new.first_row], 0]]),
+        )
+        return grown._with_rows(group)
+
+    def dropped(self, rows: np.ndarray) -> tuple[Similarity, torch.Tensor]:
+        """Return the operator without some input rows, and the distinct points that stay."""
+        keep = np.ones(len(self.group), dtype=bool)
+        keep[rows] = False
+        labels = as_numpy(self.group)[keep]
+        kept, first_row, group = (
+            torch.from_numpy(part).to(self.device)
+            for part in np.unique(labels, return_index=True, return_inverse=True)
+        )
+        counts = torch.bincount(group, minlength=len(kept)).to(torch.float64)
+        smaller = replace(
+            self,
+            points=None if self.points is None else self.points[kept],
+            table=None if self.table is None else self.table[kept][:, kept],
+            group=group,
+            first_row=first_row,
+            counts=counts,
+            anchor=self.anchor[kept],
+        )
+        if int(kept[0]) != 0:
+            anchor = smaller.distances(slice(0, 1), slice(0, None))[0]
+            smaller = replace(smaller, anchor=anchor)
+        return smaller, kept
+
+    def closest_pair(self) -> tuple[int, int, float]:
+        """Input rows of the two closest distinct points, and their distance."""
+        best = (0, 0, float("inf"))
+        for rows in self.row_blocks():
+            distance = self.distances(rows, slice(rows.start, None)).clone()
+            own = distance[:, : len(distance)]
+            own.masked_fill_(torch.ones_like(own, dtype=torch.bool).tril(), float("inf"))
+            value, flat = distance.flatten().min(dim=0)
+            if float(value) < best[2]:
+                i, j = divmod(int(flat), distance.shape[1])
+                best = (i + rows.start, j + rows.start, float(value))
+        i, j = int(self.first_row[best[0]]), int(self.first_row[best[1]])
+        return min(i, j), max(i, j), best[2]
+
+    def _with_rows(self, group: torch.Tensor) -> Similarity:
+        counts = self.counts + torch.bincount(group, minlength=len(self.counts))
+        return replace(self, group=torch.cat([self.group, group]), counts=counts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            key: value.cpu().numpy() if isinstance(value, torch.Tensor) else value
+            for key, value in vars(self).items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for key, value in state.items():
+            tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
+            object.__setattr__(self, key, tensor)
+
+    def to(self, device: torch.device) -> Similarity:
+        """Return the operator with its tensors on `device`."""
+        moved = object.__new__(Similarity)
+        for key, value in vars(self).items():
+            is_tensor = isinstance(value, torch.Tensor)
+            object.__setattr__(moved, key, value.to(device) if is_tensor else value)
+        return moved
+
+
+def _block_of(metric: Metric, points: torch.Tensor | None, table: torch.Tensor | None) -> Any:
+    """Return ``block(i, j)``, the distances between two sets of indices."""
+    if table is not None:
+        return lambda i, j: table[i][:, j]
+    assert points is not None
+    return lambda i, j: metric.block(points[i], points[j])
+
+
+def _symmetric_table(metric: Metric, points: torch.Tensor) -> torch.Tensor:
+    table = metric.block(points, points)
+    # A host metric may round d(a, b) and d(b, a) differently; the upper triangle decides.
+    upper = table.triu(1)
+    return upper + upper.mT
+
+
+def _equal_row_groups(points: torch.Tensor) -> np.ndarray:
+    """Label of each row, equal for equal rows."""
+    host = as_numpy(points) + 0.0  # -0.0 and 0.0 are one point but two patterns of bits
+    if host.shape[1] == 1:
+        return np.unique(host[:, 0], return_inverse=True)[1]
+    host = np.ascontiguousarray(host)
+    patterns = host.view(np.dtype((np.void, host.dtype.itemsize * host.shape[1])))[:, 0]
+    return np.unique(patterns, return_inverse=True)[1]
+
+
+def _zero_distance_groups(n: int, block: Any) -> np.ndarray:
+    """Label of each point, equal for points linked by distances of zero."""
+    edges = []
+    size = rows_per_block(16 * n, min(n, _BLOCK_ROWS))
+    every = torch.arange(n)
+    for rows in block_slices(n, size):
+        pairs = torch.nonzero(block(every[rows], every) == 0).cpu().numpy()
+        edges.append(pairs + [rows.start, 0])
+    i, j = np.concatenate(edges).T
+    graph = coo_array((np.ones(len(i), dtype=np.int8), (i, j)), shape=(n, n))
+    return connected_components(graph, directed=False)[1]
+
+
+def _in_order_of_appearance(labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Number labels by first appearance; also return the index of each first appearance."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return torch.from_numpy(rank[inverse]), torch.from_numpy(first[order])

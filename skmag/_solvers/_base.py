@@ -1,0 +1,226 @@
+"""What every solver promises: a factor of zeta that answers a weighting's questions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from skmag._similarity import Similarity
+
+
+class NotPositiveDefiniteWarning(UserWarning):
+    """The similarity matrix is not positive definite, so bounds and signs are not guaranteed.
+
+    Weights and magnitude still solve ``zeta w = 1``, but residuals, gains and losses may be
+    negative and the magnitude may fall when points join. The warning is raised for spaces that
+    are not of negative type, such as many graphs with their shortest-path distance.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skmag import NotPositiveDefiniteWarning
+    >>> warnings.simplefilter("ignore", NotPositiveDefiniteWarning)
+    >>> warnings.resetwarnings()
+    """
+
+
+class IndefiniteError(ArithmeticError):
+    """A Cholesky factorization met a pivot that is not positive."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a weighting of X says of query points z, with k = zeta(z, X).
+
+    Complements are kept beside their values because the one that is small holds the digits.
+
+    Parameters
+    ----------
+    potential : tensor of shape (n_queries,)
+        h = k w.
+    deficit : tensor of shape (n_queries,)
+        1 - h.
+    residual : tensor of shape (n_queries,)
+        r = 1 - k zeta^-1 k'.
+    explained : tensor of shape (n_queries,)
+        1 - r.
+    nearest_distance : tensor of shape (n_queries,)
+        t times the distance to the nearest point.
+    nearest : tensor of shape (n_queries,)
+        Index of that point among the distinct ones.
+    """
+
+    potential: torch.Tensor
+    deficit: torch.Tensor
+    residual: torch.Tensor
+    explained: torch.Tensor
+    nearest_distance: torch.Tensor
+    nearest: torch.Tensor
+
+
+class Factor(ABC):
+    """A solver's state for one similarity, made by :meth:`prepare`.
+
+    Solvers differ in how they hold zeta; the questions are the same. Vectors over the points are
+    *anchored* (see :mod:`skmag._similarity`): zero at the first point.
+    """
+
+    name: ClassVar[str]
+    definite: ClassVar[bool] = True
+
+    similarity: Similarity
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Plain arrays travel everywhere: to machines without this device, and through skops.
+        return {
+            key: value.cpu().numpy() if isinstance(value, torch.Tensor) else value
+            for key, value in vars(self).items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for key, value in state.items():
+            is_array = isinstance(value, np.ndarray)
+            setattr(self, key, torch.from_numpy(value) if is_array else value)
+
+    def to(self, device: torch.device) -> Factor:
+        """Return the factor with its tensors on `device`."""
+        moved = object.__new__(type(self))
+        for key, value in vars(self).items():
+            setattr(moved, key, value.to(device) if hasattr(value, "to") else value)
+        return moved
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, similarity: Similarity) -> Factor:
+        """Factor `similarity`; raise IndefiniteError if that needs a positive definite one."""
+
+    @abstractmethod
+    def magnitude(self) -> float:
+        """Sum of the weights."""
+
+    @abstractmethod
+    def weighting(self) -> tuple[torch.Tensor, float]:
+        """Weights of the distinct points, and their sum, which keeps more digits than summing."""
+
+    @abstractmethod
+    def inverse_diagonal(self) -> torch.Tensor:
+        """Diagonal of zeta^-1."""
+
+    @abstractmethod
+    def probe(self, Z: torch.Tensor) -> Probe:
+        """Answer for prepared query points, few enough for one block."""
+
+    @abstractmethod
+    def probe_bytes(self) -> int:
+        """Bytes that one query point takes while it is answered."""
+
+    def extended(self, similarity: Similarity) -> Factor:
+        """Factor of `similarity`, whose first points are this factor's."""
+        return self.prepare(similarity)
+
+    def dropped(self, similarity: Similarity, kept: torch.Tensor) -> Factor:
+        """Factor of `similarity`, which holds the points `kept` of this factor's."""
+        return self.prepare(similarity)
+
+
+class AnchoredFactor(Factor):
+    """A factor that solves ``S x = b`` for the anchored matrix S; all questions follow.
+
+    With a = zeta(., x_0) and u = 1 - a (computed as -expm1(-t d)), one step of elimination gives
+
+        weights    w_i = (S^-1 u)_i, and w_0 = 1 - a' w
+        magnitude  1 + u' S^-1 u
+        1 - h(z)   (1 - k_0) - s w
+        r(z)       (1 - k_0^2) - s S^-1 s',   s the row of S that belongs to z.
+    """
+
+    _others: torch.Tensor  # weights without the anchor's, kept by `weighting`
+
+    @abstractmethod
+    def solve(self, B: torch.Tensor) -> torch.Tensor:
+        """Return S^-1 B for anchored columns B."""
+
+    @abstractmethod
+    def quadratic(self, B: torch.Tensor) -> torch.Tensor:
+        """Return the diagonal of B' S^-1 B for anchored columns B."""
+
+    def anchored_ones(self) -> torch.Tensor:
+        """Return u = 1 - zeta(., x_0), a column."""
+        anchor = self.similarity.anchor
+        return torch.expm1(-self.similarity.t * anchor).neg_()[:, None]
+
+    def anchor_column(self) -> torch.Tensor:
+        """Return zeta(., x_0) without its first entry, as an anchored column."""
+        column = torch.exp(-self.similarity.t * self.similarity.anchor)[:, None]
+        column[0] = 0.0
+        return column
+
+    def magnitude(self) -> float:
+        return 1.0 + float(self.quadratic(self.anchored_ones())[0])
+
+    def weighting(self) -> tuple[torch.Tensor, float]:
+        ones = self.anchored_ones()
+        w = self.solve(ones)[:, 0]
+        w[0] = 0.0
+        magnitude = 1.0 + float(ones[:, 0] @ w)
+        self._others = w.clone()
+        w[0] = 1 - self.anchor_column()[:, 0] @ w
+        return w, magnitude
+
+    def probe(self, Z: torch.Tensor) -> Probe:
+        query = self.similarity.query(Z)
+        joint = query.anchored @ self._others
+        explained = self.quadratic(query.anchored.mT)
+        k = torch.exp(-query.anchor_distance)
+        return self._on_points(
+            Probe(
+                potential=k + joint,
+                deficit=torch.expm1(-query.anchor_distance).neg_() - joint,
+                residual=torch.expm1(-2 * query.anchor_distance).neg_() - explained,
+                explained=k.square() + explained,
+                nearest_distance=query.nearest_distance,
+                nearest=query.nearest,
+            )
+        )
+
+    def _on_points(self, probe: Probe) -> Probe:
+        """Settle what rounding leaves open: queries on points, and the bounds of r."""
+        on_point = probe.nearest_distance == 0
+        probe.potential[on_point] = 1.0
+        probe.deficit[on_point] = 0.0
+        if self.definite:
+            # The nearest point alone explains exp(-2 t d); no residual can exceed the rest.
+            most = torch.expm1(-2 * probe.nearest_distance).neg_()
+            noise = torch.finfo(torch.float64).eps * most
+            probe.residual.copy_(probe.residual.maximum(noise).minimum(most))
+        probe.residual[on_point] = 0.0
+        probe.explained[on_point] = 1.0
+        return probe
+
+    def probe_bytes(self) -> int:
+        return 48 * len(self.similarity)
+
+    def inverse_diagonal(self) -> torch.Tensor:
+        n = len(self.similarity)
+        out = torch.empty(n, dtype=torch.float64, device=self.similarity.device)
+        for columns in self.similarity.row_blocks():
+            unit = torch.zeros(n, len(out[columns]), dtype=torch.float64, device=out.device)
+            unit[columns].fill_diagonal_(1.0)
+            out[columns] = self.quadratic(unit)
+        out[0] = 1.0 + float(self.quadratic(self.anchor_column())[0])
+        return out
+
+
+def refuse_singular(similarity: Similarity, why: str) -> np.linalg.LinAlgError:
+    """Return the error for a similarity matrix without an inverse, naming the closest pair."""
+    i, j, distance = similarity.closest_pair()
+    return np.linalg.LinAlgError(
+        f"the similarity matrix of n={len(similarity)} distinct points at t={similarity.t!r} is "
+        f"singular in floating point ({why}). The closest distinct points are rows {i} and {j}, "
+        f"at distance {distance!r}: if they are the same point, make them equal (equal rows are "
+        "merged); otherwise the space has no unique weighting at this t, try another t."
+    )

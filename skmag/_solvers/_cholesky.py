@@ -1,0 +1,152 @@
+"""The exact solver: a float64 Cholesky factor of zeta, in place."""
+
+from __future__ import annotations
+
+import torch
+
+from skmag._similarity import Similarity
+from skmag._solvers._base import AnchoredFactor, IndefiniteError
+from skmag._solvers._memory import check_memory, exact_bytes
+
+# Columns updated together when points leave: wide enough for matrix products.
+_UPDATE_COLUMNS = 64
+
+
+class CholeskyFactor(AnchoredFactor):
+    """Lower factor L with L L' = S on all points but the anchor.
+
+    The anchor's row and column of L are never used: right sides are zero there. L may come from
+    zeta itself, whose first elimination step is the anchoring, or from S, which is worth its
+    second exponential only where zeta is nearly constant.
+
+    Parameters
+    ----------
+    similarity : Similarity
+        What was factored.
+    lower : tensor of shape (n_points, n_points)
+        The factor, in column-major order.
+    """
+
+    name = "cholesky"
+
+    def __init__(self, similarity: Similarity, lower: torch.Tensor) -> None:
+        self.similarity = similarity
+        self.lower = lower
+
+    @classmethod
+    def prepare(cls, similarity: Similarity) -> CholeskyFactor:
+        n = len(similarity)
+        check_memory(n, exact_bytes(n, 8), similarity.device, cls.name)
+        matrix = torch.empty(n, n, dtype=torch.float64, device=similarity.device)
+        blocks = (
+            similarity.anchored_blocks() if similarity.merged else similarity.similarity_blocks()
+        )
+        for rows, block in blocks:
+            matrix[rows, rows.start :] = block
+        return cls(similarity, factor_in_place(matrix))
+
+    def solve(self, B: torch.Tensor) -> torch.Tensor:
+        half = torch.linalg.solve_triangular(self.lower, B, upper=False)
+        return torch.linalg.solve_triangular(self.lower.mT, half, upper=True)
+
+    def quadratic(self, B: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.solve_triangular(self.lower, B, upper=False).square_().sum(0)
+
+    def extended(self, similarity: Similarity) -> CholeskyFactor:
+        """Append the Schur complement of the old points (weighting-vector-applications, 2.1)."""
+        old, n = len(self.lower), len(similarity)
+        if n == old:
+            return CholeskyFactor(similarity, self.lower)
+        check_memory(n, exact_bytes(n, 8), similarity.device, self.name)
+        anchored = _anchored_tail(similarity, old)
+        cross = torch.linalg.solve_triangular(self.lower, anchored[:, :old].mT, upper=False)
+        corner = anchored[:, old:].addmm_(cross.mT, cross, alpha=-1)
+        lower = torch.zeros(n, n, dtype=torch.float64, device=similarity.device).mT
+        lower[:old, :old] = self.lower
+        lower[old:, :old] = cross.mT
+        lower[old:, old:] = factor_in_place(corner.contiguous())
+        return CholeskyFactor(similarity, lower)
+
+    def dropped(self, similarity: Similarity, kept: torch.Tensor) -> CholeskyFactor:
+        """Fold the columns of the points that leave into those that stay.
+
+        S over the points that stay is K K' + V V', K and V the kept rows of L in the columns of
+        the points that stay and that leave. If the anchor leaves, zeta = S + a a' is refactored
+        the same way: its first elimination step makes the first point that stays the anchor.
+        """
+        old = len(self.lower)
+        if len(kept) == old:
+            return CholeskyFactor(similarity, self.lower)
+        check_memory(len(kept), exact_bytes(len(kept), 8), similarity.device, self.name)
+        leaving = torch.ones(old, dtype=torch.bool, device=kept.device)
+        leaving[kept] = False
+        anchor_leaves = bool(leaving[0])
+        leaving[0] = False
+        rows = self.lower[kept]
+        update = rows[:, leaving]
+        lower = rows[:, kept].mT.contiguous().mT
+        if anchor_leaves:
+            column = torch.exp(-self.similarity.t * self.similarity.anchor)[kept, None]
+            update = torch.cat([update, column], 1)
+        else:
+            lower[:, 0] = 0.0
+            lower[0, 0] = 1.0
+            update[0] = 0.0
+        return CholeskyFactor(similarity, _updated(lower, update))
+
+
+def factor_in_place(matrix: torch.Tensor) -> torch.Tensor:
+    """Cholesky factor of a matrix whose upper triangle is filled, in the matrix's own memory.
+
+    Parameters
+    ----------
+    matrix : tensor of shape (n, n)
+        Row-major; overwritten.
+
+    Returns
+    -------
+    tensor of shape (n, n)
+        Lower factor, column-major.
+
+    Raises
+    ------
+    IndefiniteError
+        If a pivot is not positive.
+    """
+    # The transpose of a row-major tensor is what LAPACK calls in place: no second n by n array.
+    lower = matrix.mT
+    info = torch.empty((), dtype=torch.int32, device=matrix.device)
+    torch.linalg.cholesky_ex(lower, out=(lower, info))
+    if int(info) != 0:
+        raise IndefiniteError(f"pivot {int(info)} of {len(matrix)} is not positive")
+    return lower
+
+
+def _anchored_tail(similarity: Similarity, old: int) -> torch.Tensor:
+    """Rows of S that belong to the points from `old` on."""
+    index = torch.arange(old, len(similarity), device=similarity.device)
+    if similarity.table is not None:
+        distance = similarity.table[index]
+    else:
+        assert similarity.points is not None
+        distance = similarity.metric.block(similarity.points[index], similarity.points)
+    t, anchor = similarity.t, similarity.anchor
+    out = (anchor[index, None] + anchor - distance).mul_(-t).expm1_().neg_()
+    out.mul_(torch.exp(distance * -t))
+    out[:, old:].diagonal().copy_(torch.expm1(-2 * t * anchor[index]).neg_())
+    return out
+
+
+def _updated(lower: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+    """Factor of L L' + V V' by orthogonal transformations, in blocks of columns."""
+    for start in range(0, len(lower), _UPDATE_COLUMNS):
+        stop = min(start + _UPDATE_COLUMNS, len(lower))
+        panel = torch.cat([lower[start:, start:stop], update[start:]], 1)
+        # [L11 V1] Q = [R' 0] with Q orthogonal; the rows below turn with it.
+        Q, R = torch.linalg.qr(panel[: stop - start].mT, mode="complete")
+        turned = panel @ Q
+        sign = torch.sign(R.diagonal())
+        sign[sign == 0] = 1.0
+        lower[start:, start:stop] = turned[:, : stop - start] * sign
+        update[start:] = turned[:, stop - start :]
+    return lower

@@ -1,0 +1,449 @@
+"""The weighting of a set of points, and every question that it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from skmag._answers import Answers, Question
+from skmag._arrays import (
+    ArrayKind,
+    as_numpy,
+    as_tensor,
+    check_points,
+    float64_device,
+    resolve_device,
+)
+from skmag._metrics import Metric, check_distances, check_non_negative, resolve_metric
+from skmag._scale import check_scale, resolve_scale
+from skmag._similarity import Similarity
+
+MetricLike = str | Callable[..., float]
+
+
+class LeaveOneOut(NamedTuple):
+    """What a weighting says of each of its own points after leaving it out.
+
+    Attributes
+    ----------
+    weight, residual, potential, gain : array of shape (n_samples,)
+        The four answers of :class:`Weighting` for each input row, as if the row and its copies
+        had not been there.
+    """
+
+    weight: Any
+    residual: Any
+    potential: Any
+    gain: Any
+
+
+class Weighting:
+    """The weighting of a finite metric space X at scale t, ready to be asked.
+
+    Made by :func:`weighting`. With zeta = exp(-t d) on the distinct points of X, w solves
+    ``zeta w = 1`` and the magnitude is the sum of w. For a query z with k = zeta(z, X):
+
+    ==============  ===========================  ==============================================
+    question        formula                      meaning
+    ==============  ===========================  ==============================================
+    potential       h = k w                      how well z is represented, 1 on points of X
+    residual        r = 1 - k zeta^-1 k'         how much room is left at z, 0 on points of X
+    joining weight  (1 - h) / r                  the weight that z would get
+    gain            (1 - h)^2 / r                how much the magnitude would grow
+    ==============  ===========================  ==============================================
+
+    A weighting is not changed by its methods; :meth:`extend` and :meth:`drop` return new ones.
+
+    Parameters
+    ----------
+    answers : Answers
+        The solved weighting, in tensors.
+    kind : ArrayKind
+        How to hand arrays back.
+
+    Attributes
+    ----------
+    weights : array of shape (n_samples,)
+        Weight of each input row, in input order; copies of a point share its weight equally.
+    magnitude : float
+        Sum of the weights, the effective number of points.
+    t : float
+        The scale, also where ``t="scale"`` was asked for.
+    solver : str
+        Name of the solver that ran.
+    reason : str
+        Why it was chosen.
+    n_samples : int
+        Number of input rows.
+    n_points : int
+        Number of distinct points.
+
+    See Also
+    --------
+    weighting : Make one from data.
+
+    References
+    ----------
+    E. Bunch, D. Dickinson, J. Kline, G. Fung, "Practical applications of metric space magnitude
+    and weighting vectors", Definition 1 and section 2.
+
+    Examples
+    --------
+    >>> from skmag import weighting
+    >>> space = weighting([[0.0], [1.0], [3.0]])
+    >>> round(space.magnitude, 6)
+    2.223711
+    >>> space.potential([[1.0], [2.0]]).round(6)
+    array([1.      , 0.648054])
+    """
+
+    def __init__(self, answers: Answers, kind: ArrayKind) -> None:
+        self.answers = answers
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return (
+            f"Weighting(magnitude={self.magnitude:.6g}, n_samples={self.n_samples}, "
+            f"n_points={self.n_points}, t={self.t:.6g}, solver={self.solver!r})"
+        )
+
+    @property
+    def weights(self) -> Any:
+        """Weight of each input row; copies of a point share its weight equally."""
+        return self._by_row(self.answers.weights / self.answers.similarity.counts)
+
+    @property
+    def magnitude(self) -> float:
+        """Sum of the weights, the effective number of points."""
+        return self.answers.magnitude
+
+    @property
+    def t(self) -> float:
+        """The scale."""
+        return self.answers.similarity.t
+
+    @property
+    def solver(self) -> str:
+        """Name of the solver that ran."""
+        return self.answers.factor.name
+
+    @property
+    def reason(self) -> str:
+        """Why this solver was chosen."""
+        return self.answers.reason
+
+    @property
+    def n_samples(self) -> int:
+        """Number of input rows."""
+        return len(self.answers.similarity.group)
+
+    @property
+    def n_points(self) -> int:
+        """Number of distinct points."""
+        return len(self.answers.similarity)
+
+    def potential(self, Z: Any) -> Any:
+        """Return how well query points are represented: h = k w.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_queries, n_features) or (n_queries, n_samples)
+            Query points; their distances to every row of X if ``metric="precomputed"``.
+
+        Returns
+        -------
+        array of shape (n_queries,)
+            Potentials, 1 on points of X and towards 0 far away.
+        """
+        return self._ask(Z, lambda probe: probe.potential)
+
+    def residual(self, Z: Any) -> Any:
+        """Return how much room is left at query points: r = 1 - k zeta^-1 k'.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_queries, n_features) or (n_queries, n_samples)
+            Query points; their distances to every row of X if ``metric="precomputed"``.
+
+        Returns
+        -------
+        array of shape (n_queries,)
+            Residuals (the kriging variance), 0 on points of X and towards 1 far away.
+        """
+        return self._ask(Z, lambda probe: probe.residual)
+
+    def joining_weight(self, Z: Any) -> Any:
+        """Return the weight that each query point would get if it alone joined X.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_queries, n_features) or (n_queries, n_samples)
+            Query points; their distances to every row of X if ``metric="precomputed"``.
+
+        Returns
+        -------
+        array of shape (n_queries,)
+            ``(1 - h) / r``. A query on a point of X with c copies gets a share ``w / (c + 1)``.
+        """
+        return self._ask(Z, self.answers.joining_weights)
+
+    def gain(self, Z: Any) -> Any:
+        """Return how much the magnitude would grow if each query point alone joined X.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_queries, n_features) or (n_queries, n_samples)
+            Query points; their distances to every row of X if ``metric="precomputed"``.
+
+        Returns
+        -------
+        array of shape (n_queries,)
+            ``(1 - h)^2 / r``, 0 on points of X.
+        """
+        return self._ask(Z, self.answers.gains)
+
+    def loss(self) -> Any:
+        """Return how much the magnitude would fall without each point of X.
+
+        Returns
+        -------
+        array of shape (n_samples,)
+            ``w_i^2 / (zeta^-1)_ii`` for each input row; a point leaves with all its copies.
+        """
+        return self._by_row(self.answers.gains(self.answers.left_out()))
+
+    def leave_one_out(self) -> LeaveOneOut:
+        """Return what X without x_i says of x_i, for every i and without refitting.
+
+        Returns
+        -------
+        LeaveOneOut
+            Arrays of shape (n_samples,): ``weight`` w_i, ``residual`` 1 / (zeta^-1)_ii,
+            ``potential`` 1 - w_i / (zeta^-1)_ii and ``gain`` w_i^2 / (zeta^-1)_ii, where w_i
+            belongs to the distinct point: copies of a point are left out together.
+        """
+        own = self.answers.left_out()
+        return LeaveOneOut(
+            weight=self._by_row(self.answers.weights),
+            residual=self._by_row(own.residual),
+            potential=self._by_row(own.potential),
+            gain=self._by_row(self.answers.gains(own)),
+        )
+
+    def extend(self, points: Any) -> Weighting:
+        """Return the weighting of X with more points, through the Schur complement.
+
+        Parameters
+        ----------
+        points : array-like of shape (n_new, n_features) or (n_new, n_samples + n_new)
+            New points, which may repeat known ones. If ``metric="precomputed"``, the distances
+            of each new point to all rows of X followed by all new ones.
+
+        Returns
+        -------
+        Weighting
+            Its rows are those of X followed by the new ones. The factor of X is extended, not
+            computed again (weighting-vector-applications, section 2.1).
+        """
+        new = self._queries(points, "points", extra_columns=True)
+        return Weighting(self.answers.extended(new), self.kind)
+
+    def drop(self, indices: Any) -> Weighting:
+        """Return the weighting of X without some rows, through the Schur complement.
+
+        Parameters
+        ----------
+        indices : int or array-like of int
+            Input rows that leave, counted from 0; negative ones from the end.
+
+        Returns
+        -------
+        Weighting
+            Its rows are those that stay, in order. The factor of X is updated, not computed
+            again (weighting-vector-applications, section 2.2).
+
+        Raises
+        ------
+        ValueError
+            If `indices` are not rows of X or name all of them.
+        """
+        rows = _row_indices(indices, self.n_samples)
+        return Weighting(self.answers.dropped(rows), self.kind)
+
+    def _by_row(self, values: torch.Tensor) -> Any:
+        return self.kind.wrap(self.answers.similarity.to_rows(values))
+
+    def _ask(self, Z: Any, question: Question) -> Any:
+        queries = check_2d(Z, "Z")
+        answer = question(self.answers.probe(self._queries(queries, "Z")))
+        return ArrayKind.of(queries).wrap(answer)
+
+    def _queries(self, Z: Any, name: str, *, extra_columns: bool = False) -> torch.Tensor:
+        queries = check_2d(Z, name)
+        similarity = self.answers.similarity
+        if similarity.points is None:
+            expected = self.n_samples + (len(queries) if extra_columns else 0)
+            what = "one distance for each row of X" + (" and of points" if extra_columns else "")
+        else:
+            expected, what = similarity.points.shape[1], "as many features as X"
+        if queries.shape[1] != expected:
+            raise ValueError(f"{name} has {queries.shape[1]} columns, expected {expected}: {what}")
+        data = as_tensor(queries, similarity.device, copy=extra_columns)
+        if similarity.points is None:
+            check_non_negative(data, name)
+            if extra_columns:
+                check_distances(data[:, self.n_samples :], name, _tolerance(queries))
+            return data
+        return similarity.metric.points(data, name)
+
+    def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> Weighting:
+        kind = ArrayKind.of(converter(np.zeros(1)))
+        sample = kind.wrap(torch.zeros(1))
+        device = sample.device if isinstance(sample, torch.Tensor) else torch.device("cpu")
+        return Weighting(self.answers.to(float64_device(device)), kind)
+
+
+def weighting(
+    X: Any,
+    *,
+    t: float | str = 1.0,
+    metric: MetricLike = "euclidean",
+    metric_params: Mapping[str, Any] | None = None,
+    solver: str = "auto",
+    device: str | torch.device | None = None,
+) -> Weighting:
+    """Compute the weighting of a finite metric space.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features) or (n_samples, n_samples)
+        Points, or their distances if ``metric="precomputed"``: numpy, lists, pandas or polars
+        frames, and torch tensors or any other array API input under scikit-learn's
+        ``array_api_dispatch``. Equal points are merged and share their weight.
+    t : float or "scale", default=1.0
+        Positive scale that multiplies the distances; "scale" is one over the median distance
+        between distinct points.
+    metric : str or callable, default="euclidean"
+        "euclidean", "cityblock", "chebyshev", "minkowski" and "cosine" are computed by torch;
+        every other metric of :func:`sklearn.metrics.pairwise_distances`, functions of two
+        vectors and "precomputed" work too.
+    metric_params : mapping, default=None
+        Further arguments of the metric, such as ``{"p": 3}`` for "minkowski".
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
+        How to solve; "auto" takes the closed form on the real line for one feature, else a
+        float64 Cholesky factor (8 n^2 bytes), else "mixed" (a float32 factor refined to float64
+        accuracy, 4 n^2 bytes) if only that fits the memory.
+    device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
+        Where to compute; None follows `X`. Answers come back where the question was.
+
+    Returns
+    -------
+    Weighting
+        Holds the weights and the magnitude, and answers for new points.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not usable: the message names the argument and its value.
+    MemoryError
+        If the factor does not fit: the message names n and the bytes.
+    numpy.linalg.LinAlgError
+        If the similarity matrix has no inverse.
+
+    Warns
+    -----
+    NotPositiveDefiniteWarning
+        If the similarity matrix is not positive definite; a symmetric indefinite solve answers.
+
+    See Also
+    --------
+    magnitude : Only the magnitude.
+    magnitude_weights : Only the weights.
+
+    References
+    ----------
+    E. Bunch, D. Dickinson, J. Kline, G. Fung, "Practical applications of metric space magnitude
+    and weighting vectors", Definition 1; S. Torkamani, H. Gouk, R. Sarkar, "Magnitude distance",
+    Theorem 4.1 (duplicates).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmag import weighting
+    >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 1.0], [5.0, 0.0]])
+    >>> space = weighting(X, t=2.0)
+    >>> space.weights.round(4)
+    array([0.8808, 0.4404, 0.4404, 0.9999])
+    >>> round(space.magnitude, 4)
+    2.7615
+    """
+    array = check_2d(X, "X")
+    kind = ArrayKind.of(array)
+    place = resolve_device(device, array)
+    similarity = build_similarity(array, t, metric, metric_params, place)
+    return Weighting(Answers.of(similarity, solver, place), kind)
+
+
+def build_similarity(
+    array: Any,
+    t: Any,
+    metric: MetricLike,
+    metric_params: Mapping[str, Any] | None,
+    device: torch.device,
+    *,
+    purpose: str = "weighting",
+    name: str = "X",
+) -> Similarity:
+    """Return the operator zeta of a validated `array`, with "scale" resolved for `purpose`."""
+    scale = check_scale(t)
+    resolved = resolve_metric(metric, metric_params, array)
+    similarity = Similarity.of(validated_tensor(array, resolved, device, name), resolved, name=name)
+    median = similarity.median_distance() if scale is None else 1.0
+    return similarity.at(resolve_scale(scale, purpose, median))
+
+
+def validated_tensor(
+    array: Any, metric: Metric, device: torch.device, name: str = "X"
+) -> torch.Tensor:
+    """Return a validated array as a tensor that belongs to us; check precomputed distances."""
+    data = as_tensor(array, device, copy=not metric.precomputed)
+    if metric.precomputed:
+        check_distances(data, name, _tolerance(array))
+    return data
+
+
+def check_2d(values: Any, name: str) -> Any:
+    """Validate points or distances; refuse sparse and empty input by name."""
+    if sp.issparse(values):
+        raise ValueError(
+            f"{name} is sparse ({type(values).__name__}); distances need dense points, pass "
+            f"{name}.toarray()"
+        )
+    shape: Sequence[int] | None = getattr(values, "shape", None)
+    if (shape is not None and 0 in tuple(shape)) or (isinstance(values, list) and not values):
+        found = tuple(shape) if shape is not None else (0,)
+        raise ValueError(f"{name} is empty, its shape is {found}; at least one point is needed")
+    return check_points(values, name)
+
+
+def _tolerance(array: Any) -> float:
+    """Asymmetry that counts as rounding in a table of this precision."""
+    return 1e-5 if "float32" in str(getattr(array, "dtype", "")) else 1e-10
+
+
+def _row_indices(indices: Any, n: int) -> np.ndarray:
+    rows = np.atleast_1d(as_numpy(indices))
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+        raise ValueError(f"indices={indices!r} must be one or several integers")
+    rows = rows.astype(np.int64)
+    outside = rows[(rows < -n) | (rows >= n)]
+    if outside.size:
+        raise ValueError(f"indices={outside.tolist()!r} are not among the {n} rows of X")
+    rows = np.unique(rows % n)
+    if len(rows) == n:
+        raise ValueError(f"indices name all {n} rows of X; the empty space has no weighting")
+    return rows
