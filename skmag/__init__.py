@@ -1,5 +1,7 @@
 """Magnitude of metric spaces for machine learning, in scikit-learn's terms."""
 
+from skmag._classifier import MagnitudeClassifier
+from skmag._classifier_cv import MagnitudeClassifierCV
 from skmag._magnitude import (
     magnitude,
     magnitude_dimension,
@@ -16,6 +18,8 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "LeaveOneOut",
+    "MagnitudeClassifier",
+    "MagnitudeClassifierCV",
     "NotPositiveDefiniteWarning",
     "Weighting",
     "magnitude",

@@ -54,22 +54,23 @@ class Answers:
         fields = zip(*(vars(probe).values() for probe in probes), strict=True)
         return Probe(*(torch.cat(parts) for parts in fields))
 
-    def left_out(self) -> Probe:
-        """What the set without a point says of that point, for each distinct one.
+    def left_out(self, points: torch.Tensor | None = None) -> Probe:
+        """What the set without a point says of that point, for some distinct points or all.
 
         With p_i = (zeta^-1)_ii the residual is 1 / p_i and 1 - h is w_i / p_i: one factor serves
         every point (weighting-vector-applications, section 2.2).
         """
-        diagonal = self.factor.inverse_diagonal()
-        residual = diagonal.reciprocal()
-        deficit = self.weights * residual
+        every = torch.arange(len(self.weights), device=self.weights.device)
+        index = every if points is None else points
+        residual = self.factor.inverse_diagonal(points).reciprocal()
+        deficit = self.weights[index] * residual
         return Probe(
             potential=1 - deficit,
             deficit=deficit,
             residual=residual,
-            explained=(diagonal - 1) * residual,
+            explained=1 - residual,
             nearest_distance=torch.full_like(residual, torch.inf),
-            nearest=torch.arange(len(residual), device=residual.device),
+            nearest=index,
         )
 
     def joining_weights(self, probe: Probe) -> torch.Tensor:

@@ -11,10 +11,10 @@ from sklearn import get_config
 from sklearn.utils import check_array
 
 from skmag._compat import (
-    convert_to_numpy,
     get_namespace_and_device,
     is_numpy_namespace,
     max_precision_float_dtype,
+    move_to,
 )
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -77,6 +77,8 @@ def as_numpy(values: Any) -> np.ndarray:
     """Return `values` on the host as a numpy array, without a copy where there need be none."""
     if isinstance(values, torch.Tensor):
         return values.detach().cpu().numpy()
+    if hasattr(values, "__array_namespace__"):
+        values = move_to(values, xp=np, device="cpu")
     return np.asarray(values)
 
 
@@ -165,9 +167,7 @@ def as_tensor(array: Any, device: torch.device, *, copy: bool = True) -> torch.T
     if isinstance(array, torch.Tensor):
         out = array.detach().to(device=device, dtype=torch.float64)
         return out.clone() if copy and out.data_ptr() == array.data_ptr() else out
-    xp, _, _ = get_namespace_and_device(array)
-    host = array if is_numpy_namespace(xp) else convert_to_numpy(array, xp)
-    host = np.asarray(host, dtype=np.float64)
+    host = np.asarray(as_numpy(array), dtype=np.float64)
     if copy or not host.flags.writeable or any(stride < 0 for stride in host.strides):
         host = np.array(host)
     return torch.from_numpy(host).to(device)

@@ -11,7 +11,9 @@ import torch
 from sklearn.utils.parallel import Parallel, delayed
 
 from skmag._answers import Answers
+from skmag._arrays import ArrayKind, float64_device
 from skmag._metrics import Metric
+from skmag._scale import MEDIAN_SAMPLE
 from skmag._similarity import Similarity
 from skmag._solvers import Probe
 
@@ -81,20 +83,37 @@ class ClassAnswers:
         part = self.parts[c]
         probe = part.probe(self.queries(c, data[torch.from_numpy(rows)]))
         mine, where, _ = np.intersect1d(rows, self.rows[c], return_indices=True)
-        own = part.left_out()
         at = torch.from_numpy(np.searchsorted(self.rows[c], mine)).to(data.device)
-        group, target = part.similarity.group[at], torch.from_numpy(where).to(data.device)
+        own = part.left_out(part.similarity.group[at])
         for name, values in vars(probe).items():
-            values[target] = getattr(own, name)[group]
+            values[torch.from_numpy(where).to(data.device)] = getattr(own, name)
         return probe
+
+    def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> ClassAnswers:
+        sample = ArrayKind.of(converter(np.zeros(1))).wrap(torch.zeros(1))
+        device = sample.device if isinstance(sample, torch.Tensor) else torch.device("cpu")
+        parts = [part.to(float64_device(device)) for part in self.parts]
+        return ClassAnswers(self.rows, parts, self.precomputed)
+
+
+def sample_median(data: torch.Tensor, metric: Metric) -> float:
+    """Median distance between distinct points of unprepared `data`, from 1,000 rows at most."""
+    n = len(data)
+    if n > MEDIAN_SAMPLE:
+        chosen = np.sort(np.random.default_rng(0).choice(n, MEDIAN_SAMPLE, replace=False))
+        index = torch.from_numpy(chosen)
+        data = data[index][:, index] if metric.precomputed else data[index]
+    return Similarity.of(data, metric).median_distance()
 
 
 def class_similarities(
     data: torch.Tensor, rows: list[np.ndarray], metric: Metric
 ) -> list[Similarity]:
-    """Operator of each class of prepared `data`, at t = 1."""
+    """Operator of each class of unprepared `data`, at t = 1."""
     out = []
     for own in rows:
         index = torch.from_numpy(own)
-        out.append(Similarity.of(data[index][:, index] if metric.precomputed else data[index], metric))
+        out.append(
+            Similarity.of(data[index][:, index] if metric.precomputed else data[index], metric)
+        )
     return out

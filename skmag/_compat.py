@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._array_api import (
-    _convert_to_numpy as convert_to_numpy,
-)
-from sklearn.utils._array_api import (
     _is_numpy_namespace as is_numpy_namespace,
 )
 from sklearn.utils._array_api import (
@@ -24,7 +21,6 @@ __all__ = [
     "Interval",
     "StrOptions",
     "check_same_namespace",
-    "convert_to_numpy",
     "fit_context",
     "get_namespace",
     "get_namespace_and_device",

@@ -87,4 +87,95 @@ def _log_residual(probe: Probe) -> torch.Tensor:
 
 def _log_deficit(probe: Probe) -> torch.Tensor:
     near = probe.deficit.abs().clamp_min(_TINY).log()
-    return torch.where(probe.potential.abs() < 0.5, torch.log1p(-probe.potential.clamp_max(0.5)), near)
+    return torch.where(
+        probe.potential.abs() < 0.5, torch.log1p(-probe.potential.clamp_max(0.5)), near
+    )
+
+
+def values(criterion: str, score: np.ndarray) -> np.ndarray:
+    """Return the criterion behind a score: r, \\|w\\|, the rank, the gain, or the potential."""
+    if criterion == "potential":
+        return score
+    return -score if criterion == "percentile" else np.exp(-score)
+
+
+def settle_ties(
+    score: np.ndarray, potential: np.ndarray, copies: np.ndarray, distance: np.ndarray
+) -> np.ndarray:
+    """Let one class win each row: classes that tie for the first place lose one rounding unit.
+
+    Among equal scores wins the class with more copies of the query, then the greater potential
+    (which still ranks where the other criteria saturate), then the nearer point, then the first
+    class.
+
+    Parameters
+    ----------
+    score, potential, copies, distance : ndarray of shape (n_queries, n_classes)
+        What each class says; all but `score` only settle ties.
+
+    Returns
+    -------
+    ndarray of shape (n_queries, n_classes)
+        Scores whose maximum is unique.
+    """
+    first = score == score.max(axis=1, keepdims=True)
+    tied = np.flatnonzero(first.sum(axis=1) > 1)
+    for keys in (copies, potential, -distance):
+        part = np.where(first[tied], keys[tied], -np.inf)
+        first[tied] &= part == part.max(axis=1, keepdims=True)
+    winner = first.argmax(axis=1)
+    out = score.copy()
+    contenders = score == score.max(axis=1, keepdims=True)
+    contenders[np.arange(len(score)), winner] = False
+    out[contenders] = np.nextafter(out[contenders], -np.inf)
+    return out
+
+
+def log_probabilities(score: np.ndarray, slope: float) -> np.ndarray:
+    """Return log softmax(slope * score), with scores within a bounded span of each other."""
+    bounded = np.minimum(score, score.min(axis=1, keepdims=True) + _SPAN)
+    return log_softmax(slope * bounded, axis=1)
+
+
+def fit_slope(score: np.ndarray, codes: np.ndarray) -> float:
+    """Slope of the probabilities: greatest likelihood on left-out scores.
+
+    Parameters
+    ----------
+    score : ndarray of shape (n_samples, n_classes)
+        Scores of training points, left out of their own class.
+    codes : ndarray of shape (n_samples,)
+        Column of each point's class.
+
+    Returns
+    -------
+    float
+        Slope between 1e-3 and 1e6. There is no offset for each class: with one, the most probable
+        class could differ from the class with the greatest score.
+    """
+    rows = np.arange(len(codes))
+
+    def loss(log_slope: np.ndarray) -> float:
+        return -float(log_probabilities(score, float(np.exp(log_slope[0])))[rows, codes].mean())
+
+    bounds = [(np.log(1e-3), np.log(1e6))]
+    return float(np.exp(minimize(loss, [0.0], method="L-BFGS-B", bounds=bounds).x[0]))
+
+
+def conformity(left_out: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Conformal p-value of queries under one class.
+
+    Parameters
+    ----------
+    left_out : ndarray of shape (n_points,)
+        Sorted scores of the class's points, each left out.
+    score : ndarray of shape (n_queries,)
+        Scores of the queries.
+
+    Returns
+    -------
+    ndarray of shape (n_queries,)
+        ``(1 + #{left-out score <= score}) / (n_points + 1)``.
+    """
+    below = np.searchsorted(left_out, score, side="right")
+    return (1 + below) / (len(left_out) + 1)

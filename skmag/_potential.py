@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from skmag._answers import Answers
-from skmag._arrays import ArrayKind, as_numpy, resolve_device
+from skmag._arrays import ArrayKind, as_numpy, as_tensor, resolve_device
+from skmag._class_answers import ClassAnswers, class_similarities
 from skmag._metrics import resolve_metric
+from skmag._scale import check_scale, resolve_scale
 from skmag._similarity import Similarity
-from skmag._weighting import (
-    MetricLike,
-    Weighting,
-    build_similarity,
-    check_2d,
-    validated_tensor,
-    weighting,
-)
+from skmag._solvers import Probe
+from skmag._weighting import MetricLike, check_2d, validated_tensor, weighting
 
 
 def magnitude_potential(
@@ -133,46 +128,36 @@ def magnitude_potential_ratio(
     labels = as_numpy(y)
     if labels.shape != (len(array),):
         raise ValueError(f"y has shape {labels.shape}, expected ({len(array)},): one class a row")
-    similarity = build_similarity(array, t, metric, metric_params, place)
-    whole = Weighting(Answers.of(similarity, solver, place), kind)
-    parts = _class_weightings(array, labels, whole, metric, metric_params, solver, place)
-    if Z is not None:
-        queries = check_2d(Z, "Z")
-        answers = [_class_potential(part, rows, queries, metric) for rows, part in parts]
-        total = torch.as_tensor(as_numpy(whole.potential(queries)))
-        return ArrayKind.of(queries).wrap(torch.stack(answers, 1) / total[:, None])
-    columns = []
-    for rows, part in parts:
-        column = _class_potential(part, rows, array, metric)
-        column[torch.from_numpy(rows)] = torch.as_tensor(as_numpy(part.leave_one_out().potential))
-        columns.append(column)
-    total = torch.as_tensor(as_numpy(whole.leave_one_out().potential))
-    return kind.wrap(torch.stack(columns, 1) / total[:, None])
-
-
-def _class_weightings(
-    array: Any,
-    labels: np.ndarray,
-    whole: Weighting,
-    metric: MetricLike,
-    metric_params: Mapping[str, Any] | None,
-    solver: str,
-    device: torch.device,
-) -> list[tuple[np.ndarray, Weighting]]:
-    """Rows and weighting of each class, at the scale of the whole."""
     resolved = resolve_metric(metric, metric_params, array)
-    data = validated_tensor(array, resolved, device)
-    parts = []
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        own = data[rows][:, rows] if resolved.precomputed else data[rows]
-        part = Similarity.of(own, resolved, whole.t)
-        parts.append((rows, Weighting(Answers.of(part, solver, device), ArrayKind())))
-    return parts
+    data = validated_tensor(array, resolved, place)
+    scale, median = check_scale(t), 1.0
+    whole = Similarity.of(data, resolved)
+    if scale is None:
+        median = whole.median_distance()
+    scale = resolve_scale(scale, "weighting", median)
+    total = ClassAnswers.of([whole], [np.arange(len(data))], [scale], solver, place)
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    parts = class_similarities(data, rows, resolved)
+    classes = ClassAnswers.of(parts, rows, [scale] * len(rows), solver, place)
+    if Z is None:
+        points = data if resolved.precomputed else resolved.points(data, "X")
+        every = np.arange(len(data))
+        return kind.wrap(_ratios(classes, total, lambda of, c: of.training_probe(c, points, every)))
+    queries = check_2d(Z, "Z")
+    columns = len(data) if resolved.precomputed else data.shape[1]
+    if queries.shape[1] != columns:
+        raise ValueError(f"Z has {queries.shape[1]} columns, expected {columns} as in X")
+    asked = as_tensor(queries, place, copy=False)
+    if not resolved.precomputed:
+        asked = resolved.points(asked, "Z")
+    return ArrayKind.of(queries).wrap(
+        _ratios(classes, total, lambda of, c: of.parts[c].probe(of.queries(c, asked)))
+    )
 
 
-def _class_potential(
-    part: Weighting, rows: np.ndarray, queries: Any, metric: MetricLike
+def _ratios(
+    classes: ClassAnswers, total: ClassAnswers, ask: Callable[[ClassAnswers, int], Probe]
 ) -> torch.Tensor:
-    data = queries[:, rows] if metric == "precomputed" else queries
-    return part.probe(part.query_tensor(data)).potential.cpu()
+    """Potential under each class over the potential under the whole, one column a class."""
+    columns = [ask(classes, c).potential for c in range(len(classes.parts))]
+    return torch.stack(columns, 1) / ask(total, 0).potential[:, None]

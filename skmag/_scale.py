@@ -17,8 +17,9 @@ import torch
 SCALES: dict[str, float] = {
     # Effective number of points: one median distance is one e-fold of similarity.
     "weighting": 1.0,
-    # Kriging variance; flat below 1 / median.
+    # Kriging variance; accuracy is flat below 1 / median.
     "residual": 0.1,
+    # The rules in which the potential takes part want neighbours that are nearly independent.
     "gain": 10.0,
     "weight": 10.0,
     "percentile": 10.0,
@@ -29,7 +30,7 @@ SCALES: dict[str, float] = {
 GRID: tuple[float, float] = (1e-2, 1e2)
 """Ends of the default grid of scales, in units of one over the median distance."""
 
-_MEDIAN_SAMPLE = 1000
+MEDIAN_SAMPLE = 1000
 
 
 def check_scale(t: Any, name: str = "t") -> float | None:
@@ -95,8 +96,8 @@ def median_distance(n: int, block: Callable[[torch.Tensor, torch.Tensor], torch.
     if n < 2:
         return 1.0
     index = np.arange(n)
-    if n > _MEDIAN_SAMPLE:
-        index = np.sort(np.random.default_rng(0).choice(n, _MEDIAN_SAMPLE, replace=False))
+    if n > MEDIAN_SAMPLE:
+        index = np.sort(np.random.default_rng(0).choice(n, MEDIAN_SAMPLE, replace=False))
     rows = torch.from_numpy(index)
     distance = block(rows, rows)
     i, j = torch.triu_indices(len(index), len(index), 1, device=distance.device)

@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from reference import dense, dense_inverse
+from scipy.optimize import brentq
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist, pdist
 
@@ -116,18 +117,17 @@ def test_cross_polytope_and_its_centre(t, dimension):  # AWSGS, Theorem 2 and it
     expected = cross_polytope_magnitudes(t, dimension)
     assert_allclose([magnitude(X, t=t), magnitude(joined, t=t)], expected, rtol=1e-12)
     assert weighting(X, t=t).gain(joined[-1:])[0] == pytest.approx(np.diff(expected)[0], rel=1e-9)
-    # Weights may be negative (BDKF, section 1.2): so is the centre's, here.
-    if dimension >= 30:
-        assert magnitude_weights(joined, t=t)[-1] < 0
 
 
 def test_one_point_may_add_much_more_than_one():  # AWSGS, section 3.3; TGS, Lemma B.6
     X = cross_polytope(500)
     growth = magnitude(np.vstack([X, np.zeros(500)]), t=5.0) - magnitude(X, t=5.0)
     assert growth == pytest.approx(7.18, abs=5e-3)
+    # Weights may be negative (BDKF, section 1.2).
+    assert magnitude_weights(np.vstack([X, np.zeros(500)]), t=5.0)[-1] < -2
 
 
-@pytest.mark.parametrize("t", [0.5, 2.0, 5.0])
+@pytest.mark.parametrize("t", [0.5, 1.0, 2.0])
 def test_limit_over_dimensions_of_the_centre_of_a_cross_polytope(t):  # AWSGS, Theorem 2
     a, b = np.exp(t), np.exp(t * np.sqrt(2))
     limit = (a - b) ** 2 / (a**2 - b)
@@ -181,7 +181,7 @@ def test_product_of_spaces_under_cityblock():  # Leinster 2013, Proposition 2.3.
 def test_limits_in_t(X):  # BDKF, Theorems 3 and 4 and section 1.2; TGS, Appendix C
     shortest, longest = pdist(X).min(), pdist(X).max()
     for eps in (1e-3, 1e-9):
-        assert abs(magnitude(X, t=eps / longest) - 1) <= eps
+        assert abs(magnitude(X, t=eps / longest) - 1) <= 10 * eps
     assert magnitude_weights(X, t=1e-9 / longest).sum() == pytest.approx(1, rel=1e-6)
     assert magnitude(X, t=50 / shortest) == pytest.approx(len(X), rel=1e-12)
     assert_allclose(magnitude_weights(X, t=50 / shortest), 1, rtol=1e-12)
@@ -230,7 +230,7 @@ def test_bounds(X, t):  # TGS, proof of Theorem 5.5 (at most n where no weight i
     if X.shape[1] == 1:
         assert w.min() > 0
     if w.min() >= 0:
-        assert value < len(X)
+        assert value <= len(X)
 
 
 @quickly
@@ -241,24 +241,14 @@ def test_magnitude_grows_under_inclusion(X, t, data):  # AWSGS, 3.3; TGS, Lemma 
 
 
 def test_magnitude_stays_if_only_weightless_points_join():  # TGS, Lemma B.4
-    # The centre of a regular hexagon plus the radius at which its weight vanishes.
-    t = 0.7
-    low, high = 3, 1000
-    gap = [cross_polytope_magnitudes(t, d)[0] * np.exp(-t) - 1 for d in (low, high)]
-    assert gap[0] < 0 < gap[1]
-    # On the line of scales the potential of the centre passes 1: there it joins for nothing.
-    X, centre = cross_polytope(30), np.zeros((1, 30))
-    lower, upper = 0.01, 5.0
-    for _ in range(60):
-        middle = (lower + upper) / 2
-        if weighting(X, t=middle).potential(centre)[0] < 1:
-            lower = middle
-        else:
-            upper = middle
-    joined = np.vstack([X, centre])
-    assert magnitude(joined, t=lower) == pytest.approx(magnitude(X, t=lower), rel=1e-12)
-    assert abs(magnitude_weights(joined, t=lower)[-1]) < 1e-9
-    assert_allclose(magnitude_weights(joined, t=lower)[:-1], magnitude_weights(X, t=lower))
+    # Where the centre has potential 1 under the vertices, it has nothing to add.
+    X, d = cross_polytope(30), 30
+    t = brentq(lambda t: cross_polytope_magnitudes(t, d)[0] * np.exp(-t) - 1, 0.1, 5, xtol=1e-14)
+    joined = np.vstack([X, np.zeros(d)])
+    assert magnitude(joined, t=t) == pytest.approx(magnitude(X, t=t), rel=1e-12)
+    assert_allclose(magnitude_weights(joined, t=t)[:-1], magnitude_weights(X, t=t), rtol=1e-9)
+    assert abs(magnitude_weights(joined, t=t)[-1]) < 1e-9
+    assert magnitude(joined, t=2 * t) > magnitude(X, t=2 * t) * (1 + 1e-3)
 
 
 @quickly
@@ -311,16 +301,13 @@ def test_copies_share_the_weight_of_a_point(X, t, data):  # TGS, Theorem 4.1, Co
     assert_allclose(dense(many, t) @ w, 1, rtol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_magnitude_is_submodular_on_the_line(seed):  # AWSGS, Theorem 3
-    rng = np.random.default_rng(seed)
-    for _ in range(20):
-        line = rng.normal(size=(12, 1))
-        S, T = (rng.random(12) < 0.6 for _ in range(2))
-        assume_both = (S & T).any()
-        if assume_both:
-            union, common = magnitude(line[S | T]), magnitude(line[S & T])
-            assert magnitude(line[S]) + magnitude(line[T]) >= union + common - 1e-12
+@quickly
+@given(clouds(least=4, dimensions=[1]), scales, st.data())
+def test_magnitude_is_submodular_on_the_line(line, t, data):  # AWSGS, Theorem 3
+    S, T = (data.draw(st.sets(st.integers(0, len(line) - 1))) | {0} for _ in range(2))
+    S_, T_, union, common = (line[sorted(part)] for part in (S, T, S | T, S & T))
+    lower = magnitude(union, t=t) + magnitude(common, t=t)
+    assert magnitude(S_, t=t) + magnitude(T_, t=t) >= lower - 1e-12
 
 
 @quickly

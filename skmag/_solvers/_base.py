@@ -9,7 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from skmag._arrays import block_slices, rows_per_block
 from skmag._similarity import Similarity
+
+# Right sides solved together: wide enough for matrix products.
+_BLOCK = 512
 
 
 class NotPositiveDefiniteWarning(UserWarning):
@@ -107,8 +111,12 @@ class Factor(ABC):
         """Weights of the distinct points, and their sum, which keeps more digits than summing."""
 
     @abstractmethod
-    def inverse_diagonal(self) -> torch.Tensor:
-        """Diagonal of zeta^-1."""
+    def inverse_diagonal(self, points: torch.Tensor | None = None) -> torch.Tensor:
+        """Diagonal of zeta^-1, for some points or all."""
+
+    @abstractmethod
+    def inverse_columns(self, points: slice) -> torch.Tensor:
+        """Columns of zeta^-1 that belong to `points`."""
 
     @abstractmethod
     def probe(self, Z: torch.Tensor) -> Probe:
@@ -204,15 +212,31 @@ class AnchoredFactor(Factor):
     def probe_bytes(self) -> int:
         return 48 * len(self.similarity)
 
-    def inverse_diagonal(self) -> torch.Tensor:
-        n = len(self.similarity)
-        out = torch.empty(n, dtype=torch.float64, device=self.similarity.device)
-        for columns in self.similarity.row_blocks():
-            unit = torch.zeros(n, len(out[columns]), dtype=torch.float64, device=out.device)
-            unit[columns].fill_diagonal_(1.0)
-            out[columns] = self.quadratic(unit)
-        out[0] = 1.0 + float(self.quadratic(self.anchor_column())[0])
+    def inverse_diagonal(self, points: torch.Tensor | None = None) -> torch.Tensor:
+        n, device = len(self.similarity), self.similarity.device
+        index = torch.arange(n, device=device) if points is None else points
+        out = torch.empty(len(index), dtype=torch.float64, device=device)
+        for columns in block_slices(len(index), rows_per_block(self.probe_bytes(), _BLOCK)):
+            out[columns] = self.quadratic(self._unit_columns(index[columns]))
+        if bool((index == 0).any()):
+            # Partitioned inverse: the anchor's entry is 1 + a' S^-1 a.
+            out[index == 0] = 1.0 + float(self.quadratic(self.anchor_column())[0])
         return out
+
+    def inverse_columns(self, points: slice) -> torch.Tensor:
+        index = torch.arange(len(self.similarity), device=self.similarity.device)[points]
+        a = self.anchor_column()
+        right = self._unit_columns(index)
+        right[:, index == 0] = -a
+        out = self.solve(right)
+        out[0] = (index == 0).to(out.dtype) - a[:, 0] @ out
+        return out
+
+    def _unit_columns(self, index: torch.Tensor) -> torch.Tensor:
+        shape = (len(self.similarity), len(index))
+        unit = torch.zeros(shape, dtype=torch.float64, device=index.device)
+        unit[index, torch.arange(len(index), device=index.device)] = 1.0
+        return unit
 
 
 def refuse_singular(similarity: Similarity, why: str) -> np.linalg.LinAlgError:

@@ -43,11 +43,26 @@ class LineFactor(Factor):
     def magnitude(self) -> float:
         return 1.0 + float(torch.tanh(self.half_gap).sum())
 
-    def inverse_diagonal(self) -> torch.Tensor:
+    def inverse_diagonal(self, points: torch.Tensor | None = None) -> torch.Tensor:
         # 1 / (1 - u^2) from each side, u = exp(-t gap); the point itself is counted once.
         side = torch.expm1(-4 * self.half_gap).neg_().reciprocal_()
         end = side.new_ones(1)
-        return self._unsorted(torch.cat([end, side]) + torch.cat([side, end]) - 1)
+        diagonal = self._unsorted(torch.cat([end, side]) + torch.cat([side, end]) - 1)
+        return diagonal if points is None else diagonal[points]
+
+    def inverse_columns(self, points: slice) -> torch.Tensor:
+        n = len(self.position)
+        beside = -torch.exp(-2 * self.half_gap) / torch.expm1(-4 * self.half_gap).neg_()
+        wanted = torch.arange(n, device=self.order.device)[points]
+        rank = torch.empty_like(self.order)
+        rank[self.order] = torch.arange(n, device=self.order.device)
+        at, column = rank[wanted], torch.arange(len(wanted), device=self.order.device)
+        out = beside.new_zeros(n, len(wanted))
+        out[wanted, column] = self.inverse_diagonal()[wanted]
+        lower, upper = at > 0, at < n - 1
+        out[self.order[at[lower] - 1], column[lower]] = beside[at[lower] - 1]
+        out[self.order[at[upper] + 1], column[upper]] = beside[at[upper]]
+        return out
 
     def probe(self, Z: torch.Tensor) -> Probe:
         z, n, t = Z[:, 0].contiguous(), len(self.position), self.similarity.t

@@ -1,0 +1,286 @@
+"""The classifier that chooses its scale by leave-one-out without refitting."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+
+from skmag._arrays import as_numpy
+from skmag._class_answers import ClassAnswers, class_similarities, sample_median
+from skmag._classifier import (
+    BaseMagnitudeClassifier,
+    class_rows,
+    prepared,
+    training_scores,
+)
+from skmag._compat import StrOptions, fit_context
+from skmag._criteria import CRITERIA, fit_slope, log_probabilities
+from skmag._scale import check_scales, resolve_scale
+
+# Default scales, in units of one over the median distance.
+_DEFAULT_GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+class MagnitudeClassifierCV(BaseMagnitudeClassifier):
+    """Magnitude classifier with built-in choice of the scale, and of the criterion if asked.
+
+    What :class:`sklearn.linear_model.RidgeCV` is to Ridge: every candidate is judged by
+    leave-one-out predictions in closed form, from one factorization for each scale and class.
+
+    Parameters
+    ----------
+    ts : array-like of shape (n_scales,), default=None
+        Scales to try, each positive or "scale". None tries 0.03 to 30 over the median distance
+        between training points.
+    criteria : tuple of str, default=("residual",)
+        Criteria to try, see :class:`MagnitudeClassifier`.
+    scoring : str or callable, default=None
+        A scorer's name, or ``scorer(estimator, X, y)``, called with leave-one-out predictions;
+        None takes the accuracy.
+    store_cv_results : bool, default=False
+        Whether to keep the leave-one-out scores in `cv_results_`.
+    metric : str or callable, default="euclidean"
+        As for :func:`weighting`; "precomputed" takes distances.
+    metric_params : dict, default=None
+        Further arguments of the metric.
+    null_label : int, float or str, default=None
+        As for :class:`MagnitudeClassifier`.
+    null_alpha : float, default=None
+        As for :class:`MagnitudeClassifier`.
+    null_threshold : float, default=None
+        As for :class:`MagnitudeClassifier`.
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
+        As for :func:`weighting`.
+    device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
+        Where to compute; None follows `X`.
+    n_jobs : int, default=None
+        Number of classes that are fitted and asked in parallel threads.
+
+    Attributes
+    ----------
+    best_t_ : float
+        The scale that won; of several, the first.
+    best_criterion_ : str
+        The criterion that won.
+    best_score_ : float
+        Its leave-one-out score.
+    ts_ : ndarray of shape (n_scales, n_criteria)
+        Scales that were tried.
+    scores_ : ndarray of shape (n_scales, n_criteria)
+        Leave-one-out score of each candidate.
+    cv_results_ : ndarray of shape (n_samples, n_classes, n_scales, n_criteria)
+        Leave-one-out scores of each row under each class, if `store_cv_results`.
+    classes_ : array of shape (n_classes,)
+        Class labels.
+    t_ : array of shape (n_classes,)
+        Scale of each class, `best_t_` for all.
+    magnitudes_ : array of shape (n_classes,)
+        Magnitude of each class.
+    weights_ : array of shape (n_samples,)
+        Weight of each training row in its class.
+    slope_ : float
+        Slope of the probabilities.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X has names.
+
+    See Also
+    --------
+    MagnitudeClassifier : The classifier at one scale.
+
+    Notes
+    -----
+    A point and its copies are left out together: a copy that stays would answer for the point.
+
+    References
+    ----------
+    E. Bunch, D. Dickinson, J. Kline, G. Fung, "Practical applications of metric space magnitude
+    and weighting vectors", sections 2.2 and 3.1.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.preprocessing import scale
+    >>> from skmag import MagnitudeClassifierCV
+    >>> X, y = load_wine(return_X_y=True)
+    >>> model = MagnitudeClassifierCV(criteria=("residual", "weight")).fit(scale(X), y)
+    >>> model.best_criterion_, bool(model.best_score_ > 0.97)
+    ('residual', True)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMagnitudeClassifier._parameter_constraints,
+        "ts": ["array-like", None],
+        "criteria": ["array-like"],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "store_cv_results": ["boolean"],
+        "null_label": [str, Real, None],
+    }
+
+    def __init__(
+        self,
+        ts: Any = None,
+        *,
+        criteria: Any = ("residual",),
+        scoring: Any = None,
+        store_cv_results: bool = False,
+        metric: Any = "euclidean",
+        metric_params: dict[str, Any] | None = None,
+        null_label: Any = None,
+        null_alpha: float | None = None,
+        null_threshold: float | None = None,
+        solver: str = "auto",
+        device: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.ts = ts
+        self.criteria = criteria
+        self.scoring = scoring
+        self.store_cv_results = store_cv_results
+        self.metric = metric
+        self.metric_params = metric_params
+        self.null_label = null_label
+        self.null_alpha = null_alpha
+        self.null_threshold = null_threshold
+        self.solver = solver
+        self.device = device
+        self.n_jobs = n_jobs
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, **params: Any) -> MagnitudeClassifierCV:
+        """Choose among the candidates, and keep the weightings of the best.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_samples)
+            Training points; their distances if ``metric="precomputed"``.
+        y : array-like of shape (n_samples,)
+            Class of each row.
+        **params : dict
+            Metadata for the scorer, such as ``sample_weight``, under scikit-learn's metadata
+            routing.
+
+        Returns
+        -------
+        MagnitudeClassifierCV
+            The fitted classifier.
+        """
+        criteria = self._checked_criteria()
+        X, kind, data, codes = self._validate(X, y)
+        routed = process_routing(self, "fit", **params).scorer.score if params else {}
+        self.ts_ = self._grid(data, criteria)
+        rows = class_rows(codes)
+        similarities = class_similarities(data, rows, self._metric)
+        points = prepared(data, self._metric)
+        every = np.arange(len(codes))
+        self.scores_ = np.empty(self.ts_.shape)
+        stored, best = [], None
+        for i, j, group in _candidates(self.ts_, criteria):
+            answers = ClassAnswers.of(
+                similarities,
+                rows,
+                [self.ts_[i, j]] * len(rows),
+                self.solver,
+                self._device,
+                self.n_jobs,
+            )
+            found = training_scores(answers, points, every, group, self.n_jobs)
+            for criterion, score in found.items():
+                at = (i, criteria.index(criterion))
+                self.scores_[at] = self._judge(score, codes, routed)
+                if best is None or self.scores_[at] > self.scores_[best[0]]:
+                    best = (at, answers)
+                if self.store_cv_results:
+                    stored.append((at, score))
+        assert best is not None
+        (i, j), answers = best
+        self.best_t_ = float(self.ts_[i, j])
+        self.best_criterion_ = criteria[j]
+        self.best_score_ = float(self.scores_[i, j])
+        if self.store_cv_results:
+            results = np.empty((len(codes), len(rows), *self.ts_.shape))
+            for at, score in stored:
+                results[:, :, *at] = score
+            self.cv_results_ = kind.wrap(results)
+        self.ts_, self.scores_ = kind.wrap(self.ts_), kind.wrap(self.scores_)
+        self._finish(answers, points, codes, self.best_criterion_, kind)
+        return self
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how metadata travels: from ``fit`` to the scorer's ``score``.
+
+        Returns
+        -------
+        MetadataRouter
+            The routing.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="score")
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(scorer=get_scorer(self.scoring or "accuracy"), method_mapping=mapping)
+        )
+
+    def _checked_criteria(self) -> list[str]:
+        criteria = [self.criteria] if isinstance(self.criteria, str) else list(self.criteria)
+        unknown = [name for name in criteria if name not in CRITERIA]
+        if unknown or not criteria:
+            raise ValueError(f"criteria={self.criteria!r} must be names among {list(CRITERIA)}")
+        return criteria
+
+    def _grid(self, data: torch.Tensor, criteria: list[str]) -> np.ndarray:
+        if self.ts is None:
+            grid = np.array(_DEFAULT_GRID) / sample_median(data, self._metric)
+            return np.repeat(grid[:, None], len(criteria), axis=1)
+        scales = check_scales(self.ts)
+        median = sample_median(data, self._metric) if None in scales else 1.0
+        return np.array([[resolve_scale(t, name, median) for name in criteria] for t in scales])
+
+    def _judge(self, score: np.ndarray, codes: np.ndarray, routed: dict[str, Any]) -> float:
+        """Score of leave-one-out predictions."""
+        if self.scoring is None and not routed:
+            return float((score.argmax(axis=1) == codes).mean())
+        labels = as_numpy(self.classes_)
+        return float(
+            get_scorer(self.scoring or "accuracy")(
+                _LeftOutPredictions(labels, fit_slope(score, codes)), score, labels[codes], **routed
+            )
+        )
+
+
+class _LeftOutPredictions(ClassifierMixin, BaseEstimator):
+    """Hands leave-one-out scores to a scorer as a fitted classifier's predictions."""
+
+    def __init__(self, classes: np.ndarray, slope: float) -> None:
+        self.classes = classes
+        self.slope = slope
+        self.classes_ = classes
+
+    def fit(self, X: Any, y: Any) -> _LeftOutPredictions:
+        return self
+
+    def predict(self, X: np.ndarray) -> Any:
+        return self.classes_[X.argmax(axis=1)]
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        return X[:, 1] - X[:, 0] if X.shape[1] == 2 else X
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        return np.exp(log_probabilities(X, self.slope))
+
+
+def _candidates(ts: np.ndarray, criteria: list[str]) -> list[tuple[int, int, list[str]]]:
+    """Scale index, a criterion's index and the criteria that share this scale."""
+    out = []
+    for i, row in enumerate(ts):
+        for t in dict.fromkeys(row.tolist()):
+            group = [name for name, own in zip(criteria, row, strict=True) if own == t]
+            out.append((i, criteria.index(group[0]), group))
+    return out
