@@ -10,6 +10,7 @@ from skmag._magnitude import (
     scale_grid,
     spread,
 )
+from skmag._plotting import MagnitudeFunctionDisplay, WeightingDisplay
 from skmag._potential import magnitude_potential, magnitude_potential_ratio
 from skmag._solvers import NotPositiveDefiniteWarning
 from skmag._weighting import LeaveOneOut, Weighting, weighting
@@ -20,8 +21,10 @@ __all__ = [
     "LeaveOneOut",
     "MagnitudeClassifier",
     "MagnitudeClassifierCV",
+    "MagnitudeFunctionDisplay",
     "NotPositiveDefiniteWarning",
     "Weighting",
+    "WeightingDisplay",
     "magnitude",
     "magnitude_dimension",
     "magnitude_function",

@@ -55,23 +55,9 @@ class Answers:
         return Probe(*(torch.cat(parts) for parts in fields))
 
     def left_out(self, points: torch.Tensor | None = None) -> Probe:
-        """What the set without a point says of that point, for some distinct points or all.
-
-        With p_i = (zeta^-1)_ii the residual is 1 / p_i and 1 - h is w_i / p_i: one factor serves
-        every point (weighting-vector-applications, section 2.2).
-        """
+        """What the set without a point says of that point, for some distinct points or all."""
         every = torch.arange(len(self.weights), device=self.weights.device)
-        index = every if points is None else points
-        residual = self.factor.inverse_diagonal(points).reciprocal()
-        deficit = self.weights[index] * residual
-        return Probe(
-            potential=1 - deficit,
-            deficit=deficit,
-            residual=residual,
-            explained=1 - residual,
-            nearest_distance=torch.full_like(residual, torch.inf),
-            nearest=index,
-        )
+        return self.factor.left_out(self.weights, every if points is None else points)
 
     def joining_weights(self, probe: Probe) -> torch.Tensor:
         """Weight that each query would get: (1 - h) / r, a share of the weight on a point."""

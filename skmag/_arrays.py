@@ -134,8 +134,8 @@ def resolve_device(device: str | torch.device | None, array: Any) -> torch.devic
 
 def check_points(values: Any, name: str, **check_params: Any) -> Any:
     """Validate `values` as a dense, finite, real two-dimensional array named `name`."""
-    if isinstance(values, torch.Tensor) and not get_config()["array_api_dispatch"]:
-        if values.device.type != "cpu":
+    if isinstance(values, torch.Tensor):
+        if values.device.type != "cpu" and not get_config()["array_api_dispatch"]:
             raise ValueError(
                 f"{name} is a tensor on device {str(values.device)!r}; enable "
                 "sklearn.set_config(array_api_dispatch=True) to keep the work there, "

@@ -72,11 +72,12 @@ def left_out_scores(criterion: str, answers: Answers) -> torch.Tensor:
         return torch.zeros_like(w)
     shift = own.deficit
     out = torch.empty_like(w)
-    for columns in answers.similarity.row_blocks():
-        others = w[:, None] - answers.factor.inverse_columns(columns) * shift[columns]
-        below = others <= w[columns]
-        below[columns].fill_diagonal_(False)
-        out[columns] = -below.sum(0).to(torch.float64) / (len(w) - 1)
+    for rows in answers.similarity.row_blocks():
+        points = own.nearest[rows]
+        others = w[:, None] - answers.factor.inverse_columns(points) * shift[points]
+        below = others <= w[points]
+        below[points, torch.arange(len(points), device=w.device)] = False
+        out[points] = -below.sum(0).to(torch.float64) / (len(w) - 1)
     return out
 
 

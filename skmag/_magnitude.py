@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,8 @@ def magnitude(
     Returns
     -------
     float
-        Magnitude: in Euclidean space between 1 (t towards 0) and the number of distinct points
-        (t towards infinity), and never less than that of a subset.
+        Magnitude: in Euclidean space it grows from 1 (t towards 0) to the number of distinct
+        points (t towards infinity), and is never less than that of a subset.
 
     Raises
     ------
@@ -151,7 +152,7 @@ def scale_grid(
     >>> scale_grid([[0.0], [2.0]], n_scales=3)
     array([5.e-03, 5.e-01, 5.e+01])
     """
-    if isinstance(n_scales, bool) or int(n_scales) != n_scales or n_scales < 1:
+    if isinstance(n_scales, bool) or not isinstance(n_scales, Integral) or n_scales < 1:
         raise ValueError(f"n_scales={n_scales!r} must be a positive integer")
     similarity = _similarity(X, metric, metric_params, None)[0]
     return default_grid(int(n_scales), similarity.median_distance())
@@ -265,8 +266,9 @@ def magnitude_dimension(
     slopes = []
     for t in scales:
         at_t = similarity.at(t)
-        w, value = factor(at_t, solver, place)[0].weighting()
-        slopes.append(t * at_t.derivative_form(w) / value)
+        prepared, _ = factor(at_t, solver, place)
+        w, value = prepared.weighting()
+        slopes.append(t * prepared.derivative(w) / value)
     return max(slopes)
 
 

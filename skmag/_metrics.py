@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import PAIRWISE_BOOLEAN_FUNCTIONS
 from sklearn.neighbors import VALID_METRICS
 
-from skmag._arrays import as_numpy
+from skmag._arrays import as_numpy, block_slices
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -23,6 +24,8 @@ _TORCH_METRICS = ("euclidean", "cityblock", "chebyshev", "minkowski", "cosine")
 _GEMM_FEATURES = 24
 # |a|^2 + |b|^2 - 2ab loses eps (|a|^2 + |b|^2); below this share of it the loss would pass 1e-13.
 _GEMM_SHARE = 1e-2
+# Entries of an array of differences, 32 MB.
+_POWER_ENTRIES = 2**22
 # Squares of coordinates outside these bounds lose digits or overflow.
 _SAFE_COORDINATES = (1e-100, 1e100)
 
@@ -116,14 +119,24 @@ def resolve_metric(
     if name == "seuclidean" and "V" not in params and X is not None:
         params["V"] = np.var(as_numpy(X), axis=0, ddof=1)
     if name == "mahalanobis" and not {"V", "VI"} & set(params) and X is not None:
-        params["VI"] = np.linalg.inv(np.atleast_2d(np.cov(as_numpy(X).T)))
+        params["VI"] = _inverse_covariance(as_numpy(X))
     return _build(name, params)
+
+
+def _inverse_covariance(points: np.ndarray) -> np.ndarray:
+    try:
+        return np.linalg.inv(np.atleast_2d(np.cov(points.T)))
+    except np.linalg.LinAlgError as error:
+        raise ValueError(
+            "metric='mahalanobis' cannot learn from these points, whose covariance is singular; "
+            "pass metric_params={'VI': ...}"
+        ) from error
 
 
 def _build(name: Any, params: dict[str, Any]) -> Metric:
     if name == "precomputed":
         return Metric(name, None, separates=False)
-    if callable(name) or name not in _TORCH_METRICS or "w" in params:
+    if callable(name) or name not in _TORCH_METRICS or (name == "minkowski" and "w" in params):
         return _host_metric(name, params)
     if name == "minkowski":
         return _minkowski(params)
@@ -133,8 +146,8 @@ def _build(name: Any, params: dict[str, Any]) -> Metric:
         return Metric(name, _cosine, separates=False, positive_definite=True, prepare=_unit_vectors)
     compute = {
         "euclidean": _euclidean,
-        "cityblock": lambda A, B: _norm(A, B, 1.0),
-        "chebyshev": lambda A, B: _norm(A, B, float("inf")),
+        "cityblock": _cityblock,
+        "chebyshev": _chebyshev,
     }[name]
     return Metric(name, compute, positive_definite=name != "chebyshev")
 
@@ -146,10 +159,8 @@ def _minkowski(params: dict[str, Any]) -> Metric:
     p = float(params.get("p", 2.0))
     if not p >= 1:
         raise ValueError(f"metric_params['p']={p!r} must be at least 1 to give a metric")
-    if p == 2:
-        compute = _euclidean
-    else:
-        compute = lambda A, B: _norm(A, B, p)  # noqa: E731
+    special = {1.0: _cityblock, 2.0: _euclidean, float("inf"): _chebyshev}
+    compute = special.get(p, partial(_power_norm, p=p))
     # l_p embeds in L_p, of negative type for p <= 2 (Schoenberg); beyond 2 it need not be.
     return Metric("minkowski", compute, positive_definite=p <= 2, params={"p": p})
 
@@ -168,8 +179,24 @@ def _rescaled(
     return compute(A / unit, B / unit).mul_(unit)
 
 
-def _norm(A: torch.Tensor, B: torch.Tensor, p: float) -> torch.Tensor:
-    return _rescaled(lambda U, V: torch.cdist(U, V, p=p), A, B)
+def _cityblock(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    return torch.cdist(A, B, p=1.0)
+
+
+def _chebyshev(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    return torch.cdist(A, B, p=float("inf"))
+
+
+def _power_norm(A: torch.Tensor, B: torch.Tensor, p: float) -> torch.Tensor:
+    """Minkowski distance with every difference divided by the pair's greatest, so that no power
+    leaves the range of floats."""
+    out = torch.empty(len(A), len(B), dtype=A.dtype, device=A.device)
+    for rows in block_slices(len(A), max(1, _POWER_ENTRIES // max(1, B.numel()))):
+        gap = (A[rows, None] - B).abs_()
+        greatest = gap.amax(-1)
+        gap.div_(greatest.clamp_min(torch.finfo(A.dtype).tiny)[..., None])
+        out[rows] = gap.pow_(p).sum(-1).pow_(1 / p).mul_(greatest)
+    return out
 
 
 def _euclidean(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
@@ -199,14 +226,16 @@ def _euclidean_gemm(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
 
 
 def _unit_vectors(points: torch.Tensor, name: str) -> torch.Tensor:
-    lengths = torch.linalg.vector_norm(points, dim=1, keepdim=True)
-    zeros = int((lengths == 0).sum())
+    greatest = points.abs().amax(1, keepdim=True)
+    zeros = int((greatest == 0).sum())
     if zeros:
         raise ValueError(
             f"{name} has {zeros} rows of zeros, whose cosine distance is not defined; "
             "drop them or choose another metric"
         )
-    return points / lengths
+    # First to order one: the squares of a norm leave the range of floats before its entries do.
+    points = points / greatest
+    return points / torch.linalg.vector_norm(points, dim=1, keepdim=True)
 
 
 def _cosine(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:

@@ -106,7 +106,7 @@ def magnitude_potential_ratio(
     -------
     array of shape (n_queries, n_classes) or (n_samples, n_classes)
         Potential under each class divided by the potential under all of `X`; columns follow the
-        sorted classes of `y`.
+        sorted classes of `y`. NaN where both potentials underflow to zero.
 
     References
     ----------
@@ -128,6 +128,8 @@ def magnitude_potential_ratio(
     labels = as_numpy(y)
     if labels.shape != (len(array),):
         raise ValueError(f"y has shape {labels.shape}, expected ({len(array)},): one class a row")
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise ValueError("y holds NaN, which is no class")
     resolved = resolve_metric(metric, metric_params, array)
     data = validated_tensor(array, resolved, place)
     scale, median = check_scale(t), 1.0

@@ -7,7 +7,7 @@ works, whatever the units of the data. Every default in skmag is such a product,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any
 
@@ -61,7 +61,12 @@ def check_scale(t: Any, name: str = "t") -> float | None:
         if getattr(t, "ndim", None) == 0 and hasattr(t, "item"):
             return check_scale(t.item(), name)
         raise ValueError(f"{name}={t!r} must be a positive finite number or 'scale'")
-    value = float(t)
+    if isinstance(t, np.complexfloating):
+        raise ValueError(f"{name}={t!r} must be a positive finite number or 'scale'")
+    try:
+        value = float(t)
+    except OverflowError as error:
+        raise ValueError(f"{name}={t!r} is too large; it must be positive and finite") from error
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name}={t!r} must be positive and finite")
     return value
@@ -69,8 +74,10 @@ def check_scale(t: Any, name: str = "t") -> float | None:
 
 def check_scales(ts: Any, name: str = "ts") -> list[float | None]:
     """Return a sequence of scales as :func:`check_scale` returns one; it must not be empty."""
-    if isinstance(ts, str) or np.ndim(ts) == 0:
+    if isinstance(ts, (str, Real)) or getattr(ts, "ndim", 1) == 0:
         ts = [ts]
+    if not isinstance(ts, Iterable):
+        raise ValueError(f"{name}={ts!r} must be a sequence of scales")
     values = [check_scale(t, f"{name}[{i}]") for i, t in enumerate(ts)]
     if not values:
         raise ValueError(f"{name} is empty; give at least one scale")

@@ -142,8 +142,9 @@ class Similarity:
         n = len(self)
         table = torch.zeros(n, n, dtype=torch.float64, device=self.device)
         for rows in self.row_blocks():
-            table[rows, rows.start :] = self.distances(rows, slice(rows.start, None))
-        # Only the upper triangle is filled: blocks are always asked for from the diagonal on.
+            block = self.distances(rows, slice(rows.start, None))
+            table[rows, rows.start :] = block
+            table[rows.start :, rows] = block.mT
         return replace(self, table=table)
 
     def row_blocks(self, width: int | None = None) -> list[slice]:
@@ -218,6 +219,14 @@ class Similarity:
             out[rows] += block.sum(1)
             out[rows.stop :] += block[:, len(block) :].sum(0)
         return out
+
+    def others_of(self, points: torch.Tensor) -> torch.Tensor:
+        """Rows of zeta for some distinct points, with zero for the point itself."""
+        every = torch.arange(len(self), device=self.device)
+        distance = _block_of(self.metric, self.points, self.table)(points, every)
+        rows = torch.exp(distance * -self.t)
+        rows[torch.arange(len(points), device=self.device), points] = 0.0
+        return rows
 
     def derivative_form(self, w: torch.Tensor) -> float:
         """Return w' (d * zeta) w, which is the derivative of the magnitude in t."""

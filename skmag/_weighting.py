@@ -410,7 +410,7 @@ def validated_tensor(
     array: Any, metric: Metric, device: torch.device, name: str = "X"
 ) -> torch.Tensor:
     """Return a validated array as a tensor that belongs to us; check precomputed distances."""
-    data = as_tensor(array, device, copy=not metric.precomputed)
+    data = as_tensor(array, device)
     if metric.precomputed:
         check_distances(data, name, _tolerance(array))
     return data

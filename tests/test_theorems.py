@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from skmag import magnitude, magnitude_function, magnitude_weights, weighting
 
-quickly = settings(deadline=None, max_examples=40)
+quickly = settings(deadline=None, max_examples=30)
 scales = st.sampled_from([1e-3, 0.1, 1.0, 10.0])
 seeds = st.integers(0, 10**6)
 

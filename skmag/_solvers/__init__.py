@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -136,6 +137,14 @@ def indefinite(similarity: Similarity, error: Any) -> Factor:
         f"may be negative and bounds on the magnitude do not hold.{expected} Choose a larger t, "
         "or solver='indefinite' to accept this without a warning.",
         NotPositiveDefiniteWarning,
-        stacklevel=4,
+        stacklevel=_stack_level(),
     )
     return prepared
+
+
+def _stack_level() -> int:
+    """Level at which a warning raised by this function's caller points out of the package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("skmag."):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -12,6 +12,8 @@ import torch
 from skmag._arrays import block_slices, rows_per_block
 from skmag._similarity import Similarity
 
+# Below this excess of (zeta^-1)_ii over one, too few of its digits are left.
+_LONELY = 1e-6
 # Right sides solved together: wide enough for matrix products.
 _BLOCK = 512
 
@@ -115,8 +117,19 @@ class Factor(ABC):
         """Diagonal of zeta^-1, for some points or all."""
 
     @abstractmethod
-    def inverse_columns(self, points: slice) -> torch.Tensor:
+    def inverse_columns(self, points: torch.Tensor) -> torch.Tensor:
         """Columns of zeta^-1 that belong to `points`."""
+
+    @abstractmethod
+    def left_out(self, weights: torch.Tensor, points: torch.Tensor) -> Probe:
+        """What the set without a point says of that point, for distinct `points`.
+
+        `weights` are those of :meth:`weighting`.
+        """
+
+    @abstractmethod
+    def derivative(self, weights: torch.Tensor) -> float:
+        """Derivative of the magnitude in t."""
 
     @abstractmethod
     def probe(self, Z: torch.Tensor) -> Probe:
@@ -209,6 +222,28 @@ class AnchoredFactor(Factor):
         probe.explained[on_point] = 1.0
         return probe
 
+    def left_out(self, weights: torch.Tensor, points: torch.Tensor) -> Probe:
+        # With p = (zeta^-1)_ii the residual is 1 / p and 1 - h is w / p, so that one factor serves
+        # every point (weighting-vector-applications, section 2.2).
+        diagonal = self.inverse_diagonal(points)
+        residual = diagonal.reciprocal()
+        deficit = weights[points] * residual
+        potential, explained = 1 - deficit, (diagonal - 1) * residual
+        lonely = torch.nonzero(diagonal - 1 < _LONELY)[:, 0]
+        if len(lonely):
+            # Where little is explained, 1 - w / p and 1 - 1 / p cancel; the sums over the others,
+            # with the column of zeta^-1 that belongs to the point, do not.
+            for own in lonely.split(rows_per_block(self.probe_bytes(), _BLOCK)):
+                column = self.inverse_columns(points[own])
+                others = self.similarity.others_of(points[own])
+                explained[own] = -(others * column.mT).sum(1) * residual[own]
+                potential[own] = others @ weights - (others * column.mT).sum(1) * deficit[own]
+        unknown = torch.full_like(residual, torch.inf)
+        return Probe(potential, deficit, residual, explained, unknown, points)
+
+    def derivative(self, weights: torch.Tensor) -> float:
+        return self.similarity.derivative_form(weights)
+
     def probe_bytes(self) -> int:
         return 48 * len(self.similarity)
 
@@ -223,13 +258,12 @@ class AnchoredFactor(Factor):
             out[index == 0] = 1.0 + float(self.quadratic(self.anchor_column())[0])
         return out
 
-    def inverse_columns(self, points: slice) -> torch.Tensor:
-        index = torch.arange(len(self.similarity), device=self.similarity.device)[points]
+    def inverse_columns(self, points: torch.Tensor) -> torch.Tensor:
         a = self.anchor_column()
-        right = self._unit_columns(index)
-        right[:, index == 0] = -a
+        right = self._unit_columns(points)
+        right[:, points == 0] = -a
         out = self.solve(right)
-        out[0] = (index == 0).to(out.dtype) - a[:, 0] @ out
+        out[0] = (points == 0).to(out.dtype) - a[:, 0] @ out
         return out
 
     def _unit_columns(self, index: torch.Tensor) -> torch.Tensor:
@@ -237,6 +271,15 @@ class AnchoredFactor(Factor):
         unit = torch.zeros(shape, dtype=torch.float64, device=index.device)
         unit[index, torch.arange(len(index), device=index.device)] = 1.0
         return unit
+
+
+def singular_share(n: int) -> float:
+    """Share of a diagonal entry below which the pivot left of it is rounding.
+
+    Errors of n subtractions add up like a random walk; 8 is the margin that tells exactly singular
+    graphs from the closest pairs that still have digits.
+    """
+    return 8 * float(n) ** 0.5 * torch.finfo(torch.float64).eps
 
 
 def refuse_singular(similarity: Similarity, why: str) -> np.linalg.LinAlgError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from skmag._similarity import Similarity
-from skmag._solvers._base import AnchoredFactor, IndefiniteError
+from skmag._solvers._base import AnchoredFactor, IndefiniteError, singular_share
 from skmag._solvers._memory import check_memory, exact_bytes
 
 # Columns updated together when points leave: wide enough for matrix products.
@@ -81,6 +81,9 @@ class CholeskyFactor(AnchoredFactor):
         leaving = torch.ones(old, dtype=torch.bool, device=kept.device)
         leaving[kept] = False
         anchor_leaves = bool(leaving[0])
+        if similarity.merged and (anchor_leaves or not self.similarity.merged):
+            # The factor of a nearly constant zeta is not to be had from one with larger entries.
+            return self.prepare(similarity)
         leaving[0] = False
         rows = self.lower[kept]
         update = rows[:, leaving]
@@ -111,14 +114,17 @@ def factor_in_place(matrix: torch.Tensor) -> torch.Tensor:
     Raises
     ------
     IndefiniteError
-        If a pivot is not positive.
+        If a pivot is not positive beyond the rounding of its own elimination.
     """
     # The transpose of a row-major tensor is what LAPACK calls in place: no second n by n array.
-    lower = matrix.mT
+    lower, diagonal = matrix.mT, matrix.diagonal().clone()
     info = torch.empty((), dtype=torch.int32, device=matrix.device)
     torch.linalg.cholesky_ex(lower, out=(lower, info))
     if int(info) != 0:
         raise IndefiniteError(f"pivot {int(info)} of {len(matrix)} is not positive")
+    left = lower.diagonal().square() / diagonal
+    if bool(left.min() <= singular_share(len(matrix))):
+        raise IndefiniteError(f"pivot {int(left.argmin()) + 1} of {len(matrix)} is mere rounding")
     return lower
 
 

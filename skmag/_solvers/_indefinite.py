@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from skmag._similarity import Similarity
-from skmag._solvers._base import AnchoredFactor, refuse_singular
+from skmag._solvers._base import AnchoredFactor, refuse_singular, singular_share
 from skmag._solvers._memory import check_memory, exact_bytes
 
 
@@ -40,7 +40,7 @@ class IndefiniteFactor(AnchoredFactor):
             matrix[rows.start :, rows] = block.mT
         compact, pivots, _ = torch.linalg.ldl_factor_ex(matrix)
         smallest, greatest = _pivot_range(compact[1:, 1:], pivots[1:])
-        if not smallest > n * torch.finfo(torch.float64).eps * greatest:
+        if not smallest > singular_share(n) * greatest:
             raise refuse_singular(similarity, f"pivots between {smallest:.3g} and {greatest:.3g}")
         return cls(similarity, compact, pivots)
 

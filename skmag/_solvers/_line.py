@@ -43,6 +43,17 @@ class LineFactor(Factor):
     def magnitude(self) -> float:
         return 1.0 + float(torch.tanh(self.half_gap).sum())
 
+    def left_out(self, weights: torch.Tensor, points: torch.Tensor) -> Probe:
+        out = torch.full((1,), torch.inf, dtype=torch.float64, device=points.device)
+        gap = torch.cat([out, 2 * self.half_gap, out])
+        rank = self._rank()[points]
+        unknown = out.expand(len(points)).clone()
+        return _between(gap[rank], gap[rank + 1], unknown, points)
+
+    def derivative(self, weights: torch.Tensor) -> float:
+        half = self.half_gap / self.similarity.t
+        return float((half / torch.cosh(self.half_gap).square()).sum())
+
     def inverse_diagonal(self, points: torch.Tensor | None = None) -> torch.Tensor:
         # 1 / (1 - u^2) from each side, u = exp(-t gap); the point itself is counted once.
         side = torch.expm1(-4 * self.half_gap).neg_().reciprocal_()
@@ -50,15 +61,12 @@ class LineFactor(Factor):
         diagonal = self._unsorted(torch.cat([end, side]) + torch.cat([side, end]) - 1)
         return diagonal if points is None else diagonal[points]
 
-    def inverse_columns(self, points: slice) -> torch.Tensor:
+    def inverse_columns(self, points: torch.Tensor) -> torch.Tensor:
         n = len(self.position)
         beside = -torch.exp(-2 * self.half_gap) / torch.expm1(-4 * self.half_gap).neg_()
-        wanted = torch.arange(n, device=self.order.device)[points]
-        rank = torch.empty_like(self.order)
-        rank[self.order] = torch.arange(n, device=self.order.device)
-        at, column = rank[wanted], torch.arange(len(wanted), device=self.order.device)
-        out = beside.new_zeros(n, len(wanted))
-        out[wanted, column] = self.inverse_diagonal()[wanted]
+        at, column = self._rank()[points], torch.arange(len(points), device=points.device)
+        out = beside.new_zeros(n, len(points))
+        out[points, column] = self.inverse_diagonal(points)
         lower, upper = at > 0, at < n - 1
         out[self.order[at[lower] - 1], column[lower]] = beside[at[lower] - 1]
         out[self.order[at[upper] + 1], column[upper]] = beside[at[upper]]
@@ -75,24 +83,39 @@ class LineFactor(Factor):
         outside = (z <= self.position[0]) | (z >= self.position[-1])
         a = torch.where(outside, distance, to_left * t)
         b = torch.where(outside, torch.full_like(a, torch.inf), to_right * t)
-        u, v = torch.exp(-a), torch.exp(-b)
-        both = torch.expm1(-2 * (a + b)).neg_()
-        residual = torch.expm1(-2 * a).neg_() * torch.expm1(-2 * b).neg_() / both
-        # 1 - r = (u^2 + v^2 - 2 u^2 v^2) / (1 - u^2 v^2), which has no cancellation as u, v -> 0.
-        explained = u.square() * torch.expm1(-2 * b).neg() + v.square() * torch.expm1(-2 * a).neg()
-        return Probe(
-            potential=(u + v) / (1 + u * v),
-            deficit=torch.expm1(-a) * torch.expm1(-b) / (1 + u * v),
-            residual=residual,
-            explained=explained / both,
-            nearest_distance=distance,
-            nearest=self.order[torch.where(nearer, left, right)],
-        )
+        return _between(a, b, distance, self.order[torch.where(nearer, left, right)])
 
     def probe_bytes(self) -> int:
         return 16 * 8
+
+    def _rank(self) -> torch.Tensor:
+        """Place of each point in the order."""
+        rank = torch.empty_like(self.order)
+        rank[self.order] = torch.arange(len(rank), device=rank.device)
+        return rank
 
     def _unsorted(self, values: torch.Tensor) -> torch.Tensor:
         out = torch.empty_like(values)
         out[self.order] = values
         return out
+
+
+def _between(
+    a: torch.Tensor, b: torch.Tensor, distance: torch.Tensor, nearest: torch.Tensor
+) -> Probe:
+    """Answers for queries at t times the distances a and b from their two neighbours.
+
+    With u = exp(-a) and v = exp(-b): 1 - h = (1 - u)(1 - v) / (1 + u v), and
+    r = (1 - u^2)(1 - v^2) / (1 - u^2 v^2), both without cancellation. No neighbour is at infinity.
+    """
+    u, v = torch.exp(-a), torch.exp(-b)
+    left, right = torch.expm1(-2 * a).neg_(), torch.expm1(-2 * b).neg_()
+    both = torch.expm1(-2 * (a + b)).neg_()
+    return Probe(
+        potential=(u + v) / (1 + u * v),
+        deficit=torch.expm1(-a) * torch.expm1(-b) / (1 + u * v),
+        residual=left * right / both,
+        explained=(u.square() * right + v.square() * left) / both,
+        nearest_distance=distance,
+        nearest=nearest,
+    )

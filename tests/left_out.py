@@ -1,0 +1,48 @@
+"""Brute force for the classifiers: every score from weightings made afresh by dense inversion."""
+
+from __future__ import annotations
+
+import numpy as np
+from reference import dense, dense_inverse
+
+
+def without(points: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Rows of `points` that differ from `z`."""
+    return points[(points != z).any(axis=1)]
+
+
+def criterion_values(points: np.ndarray, z: np.ndarray, t: float) -> dict[str, float]:
+    """The five criteria at `z`, which is none of `points`, from the weighting of both together."""
+    points = np.unique(points, axis=0)
+    joined = np.vstack([points, z])
+    alone, together = dense_inverse(points, t), dense_inverse(joined, t)
+    own, weight = alone.sum(1), together.sum(1)[-1]
+    return {
+        "residual": 1 / together[-1, -1],
+        "weight": abs(weight),
+        "percentile": float(np.mean(own <= weight)),
+        "gain": together.sum() - alone.sum(),
+        "potential": float(dense(joined, t)[-1, :-1] @ own),
+    }
+
+
+def as_score(criterion: str, value: float) -> float:
+    """What a value of the criterion counts for: the greatest score wins."""
+    if criterion == "potential":
+        return value
+    return -value if criterion == "percentile" else -np.log(value)
+
+
+def left_out_scores(X: np.ndarray, y: np.ndarray, t: float) -> dict[str, np.ndarray]:
+    """Scores of each row under each class, the row and its copies gone from its own class."""
+    classes = np.unique(y)
+    out: dict[str, np.ndarray] = {}
+    for i, (x, label) in enumerate(zip(X, y, strict=True)):
+        for c, other in enumerate(classes):
+            points = X[y == other]
+            if other == label:
+                points = without(points, x)
+            for criterion, value in criterion_values(points, x, t).items():
+                table = out.setdefault(criterion, np.empty((len(X), len(classes))))
+                table[i, c] = as_score(criterion, value)
+    return out
