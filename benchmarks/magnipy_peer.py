@@ -8,13 +8,16 @@ that environment and runs itself there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import venv
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
+
+from side_by_side import Setting, compare, limit_threads
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = HERE / ".magnipy-venv"
@@ -46,51 +49,28 @@ def ensure_environment() -> None:
         raise MagnipyUnavailableError("it is installed but does not import")
 
 
-def run(cells: list[tuple[int, int]], dimension: int, repeats: int, threads: int) -> dict:
+def run(cells: list[tuple[int, int]], setting: Setting) -> dict:
     """Return what the script prints, run in its environment over these (n, scales)."""
-    command = [PYTHON, HERE / "magnipy_peer.py", "--cells", json.dumps(cells)]
-    for option, value in [("dimension", dimension), ("repeats", repeats), ("threads", threads)]:
-        command += [f"--{option}", str(value)]
+    command = [PYTHON, HERE / "magnipy_peer.py", json.dumps(cells), json.dumps(asdict(setting))]
     outcome = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(outcome.stdout)
 
 
 def main() -> None:
     """Compare magnipy with scipy in this process and print the comparisons as JSON."""
-    arguments = _arguments()
+    cells, setting = json.loads(sys.argv[1]), Setting(**json.loads(sys.argv[2]))
     import magnipy  # noqa: F401  torch is loaded with it, before its threads are limited
     import numpy
     import scipy
     import torch
-    from side_by_side import compare, limit_threads
 
     if torch.version.cuda is not None:
         raise SystemExit("this environment holds a CUDA build of torch: remove it and start over")
-    threads = limit_threads(arguments.threads)
-    comparisons = [
-        compare(
-            "magnipy", n, n_scales, arguments.dimension, arguments.repeats, arguments.threads
-        ).record()
-        for n, n_scales in arguments.cells
-    ]
+    threads = limit_threads(setting.threads)
+    comparisons = [compare("magnipy", n, n_scales, setting).record() for n, n_scales in cells]
     versions = {module.__name__: module.__version__ for module in (numpy, scipy, torch)}
-    versions["magnipy"] = _magnipy_version()
+    versions["magnipy"] = version("magnipy")
     print(json.dumps({"versions": versions, "threads": threads, "comparisons": comparisons}))
-
-
-def _magnipy_version() -> str:
-    from importlib.metadata import version
-
-    return version("magnipy")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", type=json.loads, required=True, help="[[n, scales], ...]")
-    parser.add_argument("--dimension", type=int, required=True)
-    parser.add_argument("--repeats", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    return parser.parse_args()
 
 
 def _imports_magnipy() -> bool:

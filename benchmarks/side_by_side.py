@@ -1,22 +1,25 @@
 """How two implementations are timed against each other, and how peak memory is asked for.
 
-Times come from one process, interleaved, so that whatever else the machine does falls on both
-alike. Peaks come from a fresh process each, since what one run leaves with the allocator would
-hide what the next one takes.
+Times come from one process, interleaved, so that a clock that drifts falls on both alike, and
+only rounds that other processes left alone count. Peaks come from a fresh process each, since
+what one run leaves with the allocator would hide what the next one takes.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 import candidates
 import numpy as np
+import quiet
 from baseline import SCALES, sample
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -36,14 +39,26 @@ THREAD_VARIABLES = [
 ]
 """What holds the libraries to a number of threads from the start of a process."""
 
+Round = tuple[float, float]
+"""Seconds of the candidate and of scipy, one after the other."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all comparisons of one run of the benchmark share."""
+
+    dimension: int
+    repeats: int
+    threads: int
+    patience: float
+
 
 @dataclass
 class Comparison:
     """One candidate next to scipy, at one n and one number of scales.
 
-    ``time_ratio`` is the median of the rounds' ratios, ``fastest_ratio`` the quotient of the
-    fastest runs. They agree on a machine that does nothing else; where they do not, neither is
-    to be quoted.
+    ``time_ratio`` is the median of the ratios of the rounds, ``disturbed`` says that other
+    processes left no two rounds alone, so that the ratio means little.
     """
 
     name: str
@@ -53,7 +68,7 @@ class Comparison:
     seconds: float
     scipy_seconds: float
     time_ratio: float
-    fastest_ratio: float
+    disturbed: bool
     peak_bytes: int | None = None
     scipy_peak_bytes: int | None = None
 
@@ -88,30 +103,28 @@ def limit_threads(threads: int) -> dict:
     return report
 
 
-def compare(
-    name: str, n: int, n_scales: int, dimension: int, repeats: int, threads: int
-) -> Comparison:
+def compare(name: str, n: int, n_scales: int, setting: Setting) -> Comparison:
     """Time a candidate and scipy in turn and measure the peak memory of both."""
-    comparison = _time(name, n, n_scales, dimension, repeats)
-    comparison.peak_bytes = peak_bytes(name, n, n_scales, dimension, threads)
-    comparison.scipy_peak_bytes = peak_bytes("scipy", n, n_scales, dimension, threads)
+    comparison = _time(name, n, n_scales, setting)
+    comparison.peak_bytes = peak_bytes(name, n, n_scales, setting)
+    comparison.scipy_peak_bytes = peak_bytes("scipy", n, n_scales, setting)
     return comparison
 
 
-def peak_bytes(name: str, n: int, n_scales: int, dimension: int, threads: int) -> int | None:
+def peak_bytes(name: str, n: int, n_scales: int, setting: Setting) -> int | None:
     """Return what one run adds to the peak of a process of its own, None off Linux."""
     if not Path("/proc/self/clear_refs").exists():
         return None
     command = [sys.executable, HERE / "peak_memory.py", name, str(n), str(n_scales)]
     environment = {
         **os.environ,
-        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+        **dict.fromkeys(THREAD_VARIABLES, str(setting.threads)),
         # glibc raises this threshold as it goes and then keeps freed matrices of up to 32 MiB,
         # which the next run takes without the peak moving. Set, it stays, and they go back.
         "MALLOC_MMAP_THRESHOLD_": str(2**17),
     }
     child = subprocess.run(
-        [*command, str(dimension), str(threads)],
+        [*command, str(setting.dimension), str(setting.threads)],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -120,30 +133,54 @@ def peak_bytes(name: str, n: int, n_scales: int, dimension: int, threads: int) -
     return int(child.stdout)
 
 
-def _time(name: str, n: int, n_scales: int, dimension: int, repeats: int) -> Comparison:
+def _time(name: str, n: int, n_scales: int, setting: Setting) -> Comparison:
     """Run candidate and scipy in turn, after a first run of each that is only checked."""
-    X, ts = sample(n, dimension), scales_for(n_scales)
-    runs = {name: candidates.load(name), "scipy": candidates.load("scipy")}
-    first = {key: _timed(run, X, ts) for key, run in runs.items()}
-    candidates.check_agreement(name, first[name][1], first["scipy"][1])
+    deadline = time.monotonic() + setting.patience
+    X, ts = sample(n, setting.dimension), scales_for(n_scales)
+    runs = [candidates.load(name), candidates.load("scipy")]
+    quiet.wait_for_quiet(deadline)
+    (cold, values), (scipy_cold, reference) = (_timed(run, X, ts) for run in runs)
+    candidates.check_agreement(name, values, reference)
 
-    rounds = _rounds(sum(seconds for seconds, _ in first.values()), repeats)
-    taken: dict[str, list[float]] = {key: [] for key in runs}
-    for i in range(rounds):
-        # Every other round in reverse, for neither to gain by always coming second.
-        for key in list(runs)[:: 1 if i % 2 == 0 else -1]:
-            taken[key].append(_timed(runs[key], X, ts)[0])
-    ratios = [ours / theirs for ours, theirs in zip(taken[name], taken["scipy"], strict=True)]
+    wanted = _rounds(cold + scipy_cold, setting.repeats)
+    rounds, disturbed = _undisturbed(lambda: _round(runs, X, ts), wanted, deadline)
     return Comparison(
         name=name,
         n=n,
         n_scales=n_scales,
-        rounds=rounds,
-        seconds=median(taken[name]),
-        scipy_seconds=median(taken["scipy"]),
-        time_ratio=median(ratios),
-        fastest_ratio=min(taken[name]) / min(taken["scipy"]),
+        rounds=len(rounds),
+        seconds=median(ours for ours, _ in rounds),
+        scipy_seconds=median(theirs for _, theirs in rounds),
+        time_ratio=median(ours / theirs for ours, theirs in rounds),
+        disturbed=disturbed,
     )
+
+
+def _undisturbed(
+    one_round: Callable[[], Round], wanted: int, deadline: float
+) -> tuple[list[Round], bool]:
+    """Run rounds until enough were left alone by other processes, or the deadline passes.
+
+    Returns the rounds left alone and False, or all of them and True if fewer than two were.
+    """
+    alone, every = [], []
+    while len(alone) < wanted and (len(every) < wanted or time.monotonic() < deadline):
+        watch = quiet.Watch()
+        every.append(one_round())
+        if watch.disturbed():
+            quiet.wait_for_quiet(deadline)
+        else:
+            alone.append(every[-1])
+    return (alone, False) if len(alone) >= 2 else (every, True)
+
+
+def _round(runs: list[candidates.Candidate], X: np.ndarray, ts: np.ndarray) -> Round:
+    """Run the candidate and scipy in either order, for neither to gain by coming second."""
+    first = random.randrange(2)
+    seconds = [0.0, 0.0]
+    for i in (first, 1 - first):
+        seconds[i], _ = _timed(runs[i], X, ts)
+    return seconds[0], seconds[1]
 
 
 def _rounds(seconds: float, repeats: int) -> int:

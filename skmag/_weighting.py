@@ -28,11 +28,28 @@ MetricLike = str | Callable[..., float]
 class LeaveOneOut(NamedTuple):
     """What a weighting says of each of its own points after leaving it out.
 
-    Attributes
+    Each answer is for an input row, as if the row and its copies had not been there.
+
+    Parameters
     ----------
-    weight, residual, potential, gain : array of shape (n_samples,)
-        The four answers of :class:`Weighting` for each input row, as if the row and its copies
-        had not been there.
+    weight : array of shape (n_samples,)
+        Joining weights.
+    residual : array of shape (n_samples,)
+        Residuals.
+    potential : array of shape (n_samples,)
+        Potentials.
+    gain : array of shape (n_samples,)
+        Gains.
+
+    See Also
+    --------
+    Weighting.leave_one_out : Makes one.
+
+    Examples
+    --------
+    >>> from skmag import weighting
+    >>> weighting([[0.0], [1.0], [1.5]]).leave_one_out().potential.round(3)
+    array([0.368, 0.797, 0.607])
     """
 
     weight: Any

@@ -21,7 +21,8 @@ def criterion_values(points: np.ndarray, z: np.ndarray, t: float) -> dict[str, f
         "residual": 1 / together[-1, -1],
         "weight": abs(weight),
         "percentile": float(np.mean(own <= weight)),
-        "gain": together.sum() - alone.sum(),
+        # The growth of the magnitude, without the cancellation of subtracting two of them.
+        "gain": weight**2 / together[-1, -1],
         "potential": float(dense(joined, t)[-1, :-1] @ own),
     }
 

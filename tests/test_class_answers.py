@@ -94,7 +94,7 @@ def test_parallel_classes_are_the_same_classes():
 
 
 def test_median_of_distinct_points():
-    X = np.random.default_rng(0).normal(size=(41, 3))
+    X = np.random.default_rng(0).normal(size=(42, 3))
     doubled = np.vstack([X, X[:7], X[:3]])
     for metric, table in (("euclidean", doubled), ("precomputed", cdist(doubled, doubled))):
         found = sample_median(torch.from_numpy(table), resolve_metric(metric, None))

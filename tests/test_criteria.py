@@ -102,6 +102,12 @@ def test_scores_are_finite_at_every_scale(criterion, t):
     assert np.isfinite(score_of(criterion, solved(X, t), Z)).all()
 
 
+def test_gain_is_the_growth_of_the_magnitude():
+    X, Z = points(20), points(5, seed=1)
+    grown = [dense_inverse(np.vstack([X, z]), 1.0).sum() - dense_inverse(X, 1.0).sum() for z in Z]
+    np.testing.assert_allclose(values("gain", score_of("gain", solved(X), Z)), grown, rtol=1e-8)
+
+
 # --- left out ----------------------------------------------------------------------------------
 
 
