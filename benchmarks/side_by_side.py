@@ -28,6 +28,9 @@ HERE = Path(__file__).resolve().parent
 ROUND_BUDGET = 40.0
 """Seconds that the rounds of one comparison may take, two rounds being run in any case."""
 
+SHORT = 5.0
+"""Seconds below which the rounds of one comparison take so little that more are run."""
+
 SETTLE = 0.05
 """Seconds of rest before each run, for the other library's idle threads to stop spinning."""
 
@@ -139,11 +142,10 @@ def _time(name: str, n: int, n_scales: int, setting: Setting) -> Comparison:
     X, ts = sample(n, setting.dimension), scales_for(n_scales)
     runs = [candidates.load(name), candidates.load("scipy")]
     quiet.wait_for_quiet(deadline)
-    (cold, values), (scipy_cold, reference) = (_timed(run, X, ts) for run in runs)
+    values, reference = (run(X, ts) for run in runs)
     candidates.check_agreement(name, values, reference)
 
-    wanted = _rounds(cold + scipy_cold, setting.repeats)
-    rounds, disturbed = _undisturbed(lambda: _round(runs, X, ts), wanted, deadline)
+    rounds, disturbed = _undisturbed(lambda: _round(runs, X, ts), setting.repeats, deadline)
     return Comparison(
         name=name,
         n=n,
@@ -157,14 +159,16 @@ def _time(name: str, n: int, n_scales: int, setting: Setting) -> Comparison:
 
 
 def _undisturbed(
-    one_round: Callable[[], Round], wanted: int, deadline: float
+    one_round: Callable[[], Round], repeats: int, deadline: float
 ) -> tuple[list[Round], bool]:
     """Run rounds until enough were left alone by other processes, or the deadline passes.
 
     Returns the rounds left alone and False, or all of them and True if fewer than two were.
     """
     alone, every = [], []
-    while len(alone) < wanted and (len(every) < wanted or time.monotonic() < deadline):
+    while not _enough(alone, repeats) and (
+        time.monotonic() < deadline or not _enough(every, repeats)
+    ):
         watch = quiet.Watch()
         every.append(one_round())
         if watch.disturbed():
@@ -179,19 +183,20 @@ def _round(runs: list[candidates.Candidate], X: np.ndarray, ts: np.ndarray) -> R
     first = random.randrange(2)
     seconds = [0.0, 0.0]
     for i in (first, 1 - first):
-        seconds[i], _ = _timed(runs[i], X, ts)
+        seconds[i] = _timed(runs[i], X, ts)
     return seconds[0], seconds[1]
 
 
-def _rounds(seconds: float, repeats: int) -> int:
-    """Return how many rounds to run, given what a first, cold one took."""
-    most = 3 * repeats if seconds < 0.5 else repeats
-    return max(2, min(most, int(ROUND_BUDGET / seconds)))
+def _enough(rounds: list[Round], repeats: int) -> bool:
+    """Return whether these rounds settle a ratio: more of them where they are short."""
+    seconds = sum(map(sum, rounds))
+    wanted = 3 * repeats if seconds < SHORT else repeats
+    return len(rounds) >= 2 and (len(rounds) >= wanted or seconds >= ROUND_BUDGET)
 
 
-def _timed(run: candidates.Candidate, X: np.ndarray, ts: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the seconds one run takes and what it returns."""
+def _timed(run: candidates.Candidate, X: np.ndarray, ts: np.ndarray) -> float:
+    """Return the seconds one run takes."""
     time.sleep(SETTLE)
     start = time.perf_counter()
-    values = run(X, ts)
-    return time.perf_counter() - start, values
+    run(X, ts)
+    return time.perf_counter() - start

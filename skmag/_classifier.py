@@ -281,7 +281,7 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
         Slope of the probabilities.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where X has names.
 
     See Also

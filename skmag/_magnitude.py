@@ -12,7 +12,7 @@ import torch
 from skmag._arrays import ArrayKind, as_numpy, resolve_device
 from skmag._scale import check_scales, default_grid, resolve_scale
 from skmag._similarity import Similarity
-from skmag._solvers import factor
+from skmag._solvers import available_memory, exact_bytes, factor, is_on_a_line
 from skmag._weighting import MetricLike, build_similarity, check_2d, weighting
 
 
@@ -337,8 +337,7 @@ def _resolved_scales(ts: Any, similarity: Similarity) -> list[float]:
 
 
 def _for_many_scales(similarity: Similarity, n_scales: int) -> Similarity:
-    """Keep the distances if they are needed again and points are not on a line."""
-    points = similarity.points
-    if n_scales == 1 or points is None or points.shape[1] == 1:
-        return similarity
-    return similarity.with_table()
+    """Keep the distances if they are needed again and fit beside a factor."""
+    n, on_line = len(similarity), is_on_a_line(similarity)
+    fits = 2 * exact_bytes(n, 8) <= available_memory(similarity.device)
+    return similarity.with_table() if n_scales > 1 and fits and not on_line else similarity

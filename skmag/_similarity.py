@@ -90,26 +90,32 @@ class Similarity:
     def of(cls, data: torch.Tensor, metric: Metric, t: float = 1.0, name: str = "X") -> Similarity:
         """Merge the duplicates of `data` (points, or a checked table of distances)."""
         if metric.precomputed:
-            points, table = None, data
-            labels = _zero_distance_groups(len(data), lambda i, j: data[i][:, j])
-        else:
-            points, table = metric.points(data, name), None
-            labels = _equal_row_groups(points)
-        group, first = _in_order_of_appearance(labels)
-        if points is not None:
-            points = points[first]
-            if metric.on_host:
-                check_symmetry(metric, points)
-                table = _symmetric_table(metric, points)
-            if not metric.separates:
-                nearer = _zero_distance_groups(len(first), _block_of(metric, points, table))
-                merged, kept = _in_order_of_appearance(nearer)
-                if len(kept) < len(first):
-                    group, first, points = merged[group], first[kept], points[kept]
-                    table = None if table is None else table[kept][:, kept]
-        elif len(first) < len(data):
-            table = data[first][:, first]
-        group, first = group.to(data.device), first.to(data.device)
+            group, first = _zero_distance_groups(len(data), lambda i, j: data[i][:, j])
+            table = data if len(first) == len(data) else data[first][:, first]
+            return cls._with_anchor(metric, t, None, table, group, first)
+        points = metric.points(data, name)
+        group, first = _equal_row_groups(points)
+        points = points[first]
+        table = _symmetric_table(metric, points) if metric.on_host else None
+        if not metric.separates:
+            merged, kept = _zero_distance_groups(len(first), _block_of(metric, points, table))
+            group, first, points = merged[group], first[kept], points[kept]
+            table = None if table is None else table[kept][:, kept]
+        return cls._with_anchor(metric, t, points, table, group, first)
+
+    @classmethod
+    def _with_anchor(
+        cls,
+        metric: Metric,
+        t: float,
+        points: torch.Tensor | None,
+        table: torch.Tensor | None,
+        group: torch.Tensor,
+        first: torch.Tensor,
+    ) -> Similarity:
+        held = points if points is not None else table
+        assert held is not None
+        group, first = group.to(held.device), first.to(held.device)
         counts = torch.bincount(group, minlength=len(first)).to(torch.float64)
         bare = cls(metric, t, points, table, group, first, counts, counts)
         return replace(bare, anchor=bare.distances(slice(0, 1), slice(0, None))[0])
@@ -162,7 +168,9 @@ class Similarity:
     def similarity_blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Row blocks of zeta from the diagonal on: columns ``rows.start`` to the end."""
         for rows in self.row_blocks():
-            block = self.distances(rows, slice(rows.start, None)) * -self.t
+            block = self.distances(rows, slice(rows.start, None))
+            # A stored distance serves again; a computed one is ours to overwrite.
+            block = block.mul(-self.t) if self.table is not None else block.mul_(-self.t)
             block.exp_()
             block.diagonal().fill_(1.0)
             yield rows, block
@@ -357,24 +365,25 @@ def _block_of(metric: Metric, points: torch.Tensor | None, table: torch.Tensor |
 
 
 def _symmetric_table(metric: Metric, points: torch.Tensor) -> torch.Tensor:
+    check_symmetry(metric, points)
     table = metric.block(points, points)
     # A host metric may round d(a, b) and d(b, a) differently; the upper triangle decides.
     upper = table.triu(1)
     return upper + upper.mT
 
 
-def _equal_row_groups(points: torch.Tensor) -> np.ndarray:
-    """Label of each row, equal for equal rows."""
+def _equal_row_groups(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Number of each row, equal for equal rows, and the first row of each number."""
     host = as_numpy(points) + 0.0  # -0.0 and 0.0 are one point but two patterns of bits
     if host.shape[1] == 1:
-        return np.unique(host[:, 0], return_inverse=True)[1]
+        return _in_order_of_appearance(host[:, 0])
     host = np.ascontiguousarray(host)
     patterns = host.view(np.dtype((np.void, host.dtype.itemsize * host.shape[1])))[:, 0]
-    return np.unique(patterns, return_inverse=True)[1]
+    return _in_order_of_appearance(patterns)
 
 
-def _zero_distance_groups(n: int, block: Any) -> np.ndarray:
-    """Label of each point, equal for points linked by distances of zero."""
+def _zero_distance_groups(n: int, block: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Number of each point, equal for those linked by distances of zero, and the first of each."""
     edges = []
     size = rows_per_block(16 * n, min(n, _BLOCK_ROWS))
     every = torch.arange(n)
@@ -383,7 +392,7 @@ def _zero_distance_groups(n: int, block: Any) -> np.ndarray:
         edges.append(pairs + [rows.start, 0])
     i, j = np.concatenate(edges).T
     graph = coo_array((np.ones(len(i), dtype=np.int8), (i, j)), shape=(n, n))
-    return connected_components(graph, directed=False)[1]
+    return _in_order_of_appearance(connected_components(graph, directed=False)[1])
 
 
 def _in_order_of_appearance(labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

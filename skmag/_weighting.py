@@ -266,7 +266,7 @@ class Weighting:
             Its rows are those of X followed by the new ones. The factor of X is extended, not
             computed again (weighting-vector-applications, section 2.1).
         """
-        new = self._queries(points, "points", extra_columns=True)
+        new, _ = self._queries(points, "points", joining=True)
         return Weighting(self.answers.extended(new), self.kind)
 
     def drop(self, indices: Any) -> Weighting:
@@ -295,27 +295,30 @@ class Weighting:
         return self.kind.wrap(self.answers.similarity.to_rows(values))
 
     def _ask(self, Z: Any, question: Question) -> Any:
-        queries = check_2d(Z, "Z")
-        answer = question(self.answers.probe(self._queries(queries, "Z")))
-        return ArrayKind.of(queries).wrap(answer)
+        queries, kind = self._queries(Z, "Z")
+        return kind.wrap(question(self.answers.probe(queries)))
 
-    def _queries(self, Z: Any, name: str, *, extra_columns: bool = False) -> torch.Tensor:
+    def _queries(
+        self, Z: Any, name: str, *, joining: bool = False
+    ) -> tuple[torch.Tensor, ArrayKind]:
+        """Validated queries, and the kind of array they came in."""
         queries = check_2d(Z, name)
         similarity = self.answers.similarity
         if similarity.points is None:
-            expected = self.n_samples + (len(queries) if extra_columns else 0)
-            what = "one distance for each row of X" + (" and of points" if extra_columns else "")
+            expected = self.n_samples + (len(queries) if joining else 0)
+            what = "one distance for each row of X" + (" and of points" if joining else "")
         else:
             expected, what = similarity.points.shape[1], "as many features as X"
         if queries.shape[1] != expected:
             raise ValueError(f"{name} has {queries.shape[1]} columns, expected {expected}: {what}")
-        data = as_tensor(queries, similarity.device, copy=extra_columns)
+        data = as_tensor(queries, similarity.device, copy=joining)
         if similarity.points is None:
             check_non_negative(data, name)
-            if extra_columns:
+            if joining:
                 check_distances(data[:, self.n_samples :], name, _tolerance(queries))
-            return data
-        return similarity.metric.points(data, name)
+        else:
+            data = similarity.metric.points(data, name)
+        return data, ArrayKind.of(queries)
 
     def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> Weighting:
         kind = ArrayKind.of(converter(np.zeros(1)))

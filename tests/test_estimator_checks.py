@@ -120,8 +120,9 @@ def test_further_checks(estimator, check):
 @pytest.mark.parametrize("output", ["pandas", "polars"])
 def test_set_output_of_the_steps_before(estimator, output):
     X, y = load_iris(return_X_y=True)
-    plain = make_pipeline(StandardScaler(), estimator).fit(X, y)
-    framed = make_pipeline(StandardScaler(), estimator).set_output(transform=output).fit(X, y)
+    pipe = make_pipeline(StandardScaler(), estimator)
+    plain = clone(pipe).fit(X, y)
+    framed = clone(pipe).set_output(transform=output).fit(X, y)
     assert framed[-1].feature_names_in_.tolist() == [f"x{i}" for i in range(4)]
     # Frames hand their columns on in another memory order, which rounds differently.
     np.testing.assert_allclose(framed.predict_proba(X), plain.predict_proba(X), atol=1e-5)

@@ -23,9 +23,12 @@ __all__ = [
     "IndefiniteError",
     "NotPositiveDefiniteWarning",
     "Probe",
+    "available_memory",
     "choose",
+    "exact_bytes",
     "factor",
     "indefinite",
+    "is_on_a_line",
 ]
 
 SOLVERS: dict[str, type[Factor]] = {
