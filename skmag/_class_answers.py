@@ -84,7 +84,9 @@ class ClassAnswers:
         probe = part.probe(self.queries(c, data[torch.from_numpy(rows)]))
         mine, where, _ = np.intersect1d(rows, self.rows[c], return_indices=True)
         at = torch.from_numpy(np.searchsorted(self.rows[c], mine)).to(data.device)
-        own = part.left_out(part.similarity.group[at])
+        group = part.similarity.group[at]
+        own = part.left_out(group)
+        own.nearest_distance.copy_(part.similarity.nearest_other()[group])
         for name, values in vars(probe).items():
             values[torch.from_numpy(where).to(data.device)] = getattr(own, name)
         return probe

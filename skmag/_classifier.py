@@ -215,7 +215,7 @@ class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
             null = beyond
         if self.null_alpha is not None:
             assert self._left_out is not None
-            p = [conformity(own, score[:, c]) for c, own in enumerate(self._left_out)]
+            p = [conformity(as_numpy(own), score[:, c]) for c, own in enumerate(self._left_out)]
             strange = np.max(p, axis=0) < self.null_alpha
             null = strange if null is None else null | strange
         return null

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
@@ -174,6 +175,11 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         """
         criteria = self._checked_criteria()
         X, kind, data, codes = self._validate(X, y)
+        if params and not get_config()["enable_metadata_routing"]:
+            raise ValueError(
+                f"{sorted(params)} can only be passed to fit with "
+                "sklearn.set_config(enable_metadata_routing=True)"
+            )
         routed = process_routing(self, "fit", **params).scorer.score if params else {}
         self.ts_ = self._grid(data, criteria)
         rows = class_rows(codes)
@@ -229,10 +235,11 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         )
 
     def _checked_criteria(self) -> list[str]:
-        criteria = [self.criteria] if isinstance(self.criteria, str) else list(self.criteria)
-        unknown = [name for name in criteria if name not in CRITERIA]
-        if unknown or not criteria:
-            raise ValueError(f"criteria={self.criteria!r} must be names among {list(CRITERIA)}")
+        criteria = list(self.criteria)
+        if not criteria or not set(criteria) <= set(CRITERIA) or len(set(criteria)) < len(criteria):
+            raise ValueError(
+                f"criteria={self.criteria!r} must be different names among {list(CRITERIA)}"
+            )
         return criteria
 
     def _grid(self, data: torch.Tensor, criteria: list[str]) -> np.ndarray:

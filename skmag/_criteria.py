@@ -69,7 +69,7 @@ def left_out_scores(criterion: str, answers: Answers) -> torch.Tensor:
         return scores(criterion, answers, own)
     w = answers.weights
     if len(w) == 1:
-        return torch.zeros_like(w)
+        return -torch.ones_like(w)
     shift = own.deficit
     out = torch.empty_like(w)
     for rows in answers.similarity.row_blocks():
@@ -134,8 +134,11 @@ def settle_ties(
 
 def log_probabilities(score: np.ndarray, slope: float) -> np.ndarray:
     """Return log softmax(slope * score), with scores within a bounded span of each other."""
-    bounded = np.minimum(score, score.min(axis=1, keepdims=True) + _SPAN)
-    return log_softmax(slope * bounded, axis=1)
+    return log_softmax(slope * _bounded(score), axis=1)
+
+
+def _bounded(score: np.ndarray) -> np.ndarray:
+    return np.minimum(score, score.min(axis=1, keepdims=True) + _SPAN)
 
 
 def fit_slope(score: np.ndarray, codes: np.ndarray) -> float:
@@ -154,13 +157,19 @@ def fit_slope(score: np.ndarray, codes: np.ndarray) -> float:
         Slope between 1e-3 and 1e6. There is no offset for each class: with one, the most probable
         class could differ from the class with the greatest score.
     """
-    rows = np.arange(len(codes))
+    bounded = _bounded(score)
+    own = bounded[np.arange(len(codes)), codes]
 
-    def loss(log_slope: np.ndarray) -> float:
-        return -float(log_probabilities(score, float(np.exp(log_slope[0])))[rows, codes].mean())
+    def loss(log_slope: np.ndarray) -> tuple[float, np.ndarray]:
+        slope = np.exp(log_slope)
+        log_share = log_softmax(slope * bounded, axis=1)
+        excess = (np.exp(log_share) * bounded).sum(axis=1) - own
+        value = -log_share[np.arange(len(codes)), codes].mean()
+        return float(value), slope * excess.mean()
 
     bounds = [(np.log(1e-3), np.log(1e6))]
-    return float(np.exp(minimize(loss, [0.0], method="L-BFGS-B", bounds=bounds).x[0]))
+    found = minimize(loss, [0.0], jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-12)
+    return float(np.exp(found.x[0]))
 
 
 def conformity(left_out: np.ndarray, score: np.ndarray) -> np.ndarray:

@@ -171,12 +171,18 @@ def _rescaled(
     B: torch.Tensor,
 ) -> torch.Tensor:
     """Apply a norm's `compute` within the range where squares neither overflow nor vanish."""
-    largest = float(torch.maximum(A.abs().max(), B.abs().max()))
+    sizes = A.abs().amax(1), B.abs().amax(1)
+    largest = max(float(size.max()) for size in sizes)
     if largest == 0 or _SAFE_COORDINATES[0] < largest < _SAFE_COORDINATES[1]:
         return compute(A, B)
     # A power of two rounds nothing.
     unit = 2.0 ** int(np.frexp(largest)[1] - 1)
-    return compute(A / unit, B / unit).mul_(unit)
+    out = compute(A / unit, B / unit).mul_(unit)
+    # Rows that vanish beside the largest ones have distances of their own.
+    i, j = (torch.nonzero(size < largest * _SAFE_COORDINATES[0])[:, 0] for size in sizes)
+    if len(i) and len(j):
+        out[i[:, None], j] = _rescaled(compute, A[i], B[j])
+    return out
 
 
 def _cityblock(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
@@ -320,4 +326,4 @@ def check_non_negative(distances: torch.Tensor, name: str) -> None:
     """Raise ValueError if a precomputed distance is negative."""
     lowest = float(distances.min())
     if lowest < 0:
-        raise ValueError(f"{name} holds the negative distance {lowest!r}")
+        raise ValueError(f"Negative values in data: {name} holds the negative distance {lowest!r}")

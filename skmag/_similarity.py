@@ -91,8 +91,8 @@ class Similarity:
         """Merge the duplicates of `data` (points, or a checked table of distances)."""
         if metric.precomputed:
             group, first = _zero_distance_groups(len(data), lambda i, j: data[i][:, j])
-            table = data if len(first) == len(data) else data[first][:, first]
-            return cls._with_anchor(metric, t, None, table, group, first)
+            distinct = data if len(first) == len(data) else data[first][:, first]
+            return cls._with_anchor(metric, t, None, distinct, group, first)
         points = metric.points(data, name)
         group, first = _equal_row_groups(points)
         points = points[first]
@@ -219,6 +219,17 @@ class Similarity:
         anchored.mul_(-self.t).expm1_().neg_()
         anchored.mul_(torch.exp(distance * -self.t))
         return Query(anchored, to_anchor * self.t, nearest_distance * self.t, nearest)
+
+    def nearest_other(self) -> torch.Tensor:
+        """t times the distance from each point to the nearest other one."""
+        out = torch.full_like(self.counts, torch.inf)
+        for rows in self.row_blocks():
+            distance = self.distances(rows, slice(rows.start, None)).clone()
+            own = distance[:, : len(distance)]
+            own.masked_fill_(torch.ones_like(own, dtype=torch.bool).tril(), torch.inf)
+            out[rows] = out[rows].minimum(distance.min(1).values)
+            out[rows.start :] = out[rows.start :].minimum(distance.min(0).values)
+        return out * self.t
 
     def row_sums(self) -> torch.Tensor:
         """Sums of the rows of zeta."""
