@@ -31,8 +31,14 @@ ROUND_BUDGET = 40.0
 SHORT = 5.0
 """Seconds below which the rounds of one comparison take so little that more are run."""
 
-SETTLE = 0.05
-"""Seconds of rest before each run, for the other library's idle threads to stop spinning."""
+SETTLE = 0.2
+"""Seconds that a function runs on few points before it is timed.
+
+Idle threads of the other library go on spinning for about a tenth of a second and take a core
+meanwhile. With these, a function takes as long next to the other as it does alone.
+"""
+
+SETTLE_POINTS = 500
 
 THREAD_VARIABLES = [
     "OMP_NUM_THREADS",
@@ -195,8 +201,11 @@ def _enough(rounds: list[Round], repeats: int) -> bool:
 
 
 def _timed(run: candidates.Candidate, X: np.ndarray, ts: np.ndarray) -> float:
-    """Return the seconds one run takes."""
-    time.sleep(SETTLE)
+    """Return the seconds one run takes, its own threads awake and the other's asleep."""
+    few = sample(SETTLE_POINTS, X.shape[1])
+    settled = time.perf_counter() + SETTLE
+    while time.perf_counter() < settled:
+        run(few, ts[:1])
     start = time.perf_counter()
     run(X, ts)
     return time.perf_counter() - start

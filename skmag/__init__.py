@@ -1,5 +1,6 @@
 """Magnitude of metric spaces for machine learning, in scikit-learn's terms."""
 
+from skmag import datasets
 from skmag._classifier import MagnitudeClassifier
 from skmag._classifier_cv import MagnitudeClassifierCV
 from skmag._magnitude import (
@@ -18,6 +19,7 @@ from skmag._weighting import LeaveOneOut, Weighting, weighting
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "datasets",
     "LeaveOneOut",
     "MagnitudeClassifier",
     "MagnitudeClassifierCV",

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from skmag._arrays import block_slices, rows_per_block
+from skmag._arrays import Portable, block_slices, rows_per_block
 from skmag._similarity import Similarity
-from skmag._solvers import Factor, IndefiniteError, Probe, factor, indefinite
+from skmag._solvers import Factor, IndefiniteError, Probe, factor
 
 
-class Answers:
+class Answers(Portable):
     """The weights of a set's distinct points, and answers for queries, blocks at a time.
 
     Parameters
@@ -48,7 +48,7 @@ class Answers:
     def probe(self, Z: torch.Tensor) -> Probe:
         """Answer for validated query tensors, in blocks that fit the working memory."""
         size = rows_per_block(self.factor.probe_bytes(), max(1, len(Z)))
-        probes = [self.factor.probe(Z[rows]) for rows in block_slices(len(Z), size)]
+        probes = [self.factor.probe(Z[rows], self.weights) for rows in block_slices(len(Z), size)]
         if len(probes) == 1:
             return probes[0]
         fields = zip(*(vars(probe).values() for probe in probes), strict=True)
@@ -61,48 +61,38 @@ class Answers:
 
     def joining_weights(self, probe: Probe) -> torch.Tensor:
         """Weight that each query would get: (1 - h) / r, a share of the weight on a point."""
-        on_point = probe.nearest_distance == 0
-        weight = probe.deficit / torch.where(on_point, 1.0, probe.residual)
+        weight = probe.deficit / torch.where(probe.on_point, 1.0, probe.residual)
         share = self.weights / (self.similarity.counts + 1)
-        return torch.where(on_point, share[probe.nearest], weight)
+        return torch.where(probe.on_point, share[probe.nearest], weight)
 
     def gains(self, probe: Probe) -> torch.Tensor:
         """Growth of the magnitude with each query: (1 - h)^2 / r, zero on a point."""
-        on_point = probe.nearest_distance == 0
-        gain = probe.deficit.square() / torch.where(on_point, 1.0, probe.residual)
-        return torch.where(on_point, 0.0, gain)
+        gain = probe.deficit.square() / torch.where(probe.on_point, 1.0, probe.residual)
+        return torch.where(probe.on_point, 0.0, gain)
 
     def copies(self, probe: Probe) -> torch.Tensor:
         """Number of input rows that coincide with each query."""
-        on_point = probe.nearest_distance == 0
-        return torch.where(on_point, self.similarity.counts[probe.nearest], 0.0)
+        return torch.where(probe.on_point, self.similarity.counts[probe.nearest], 0.0)
 
     def extended(self, Z: torch.Tensor) -> Answers:
         """Answers after the rows of `Z` joined, by the factor's Schur complement."""
         similarity = self.similarity.extended(Z)
         try:
             return Answers(self.factor.extended(similarity), self.reason)
-        except IndefiniteError as error:
-            return Answers(indefinite(similarity, error), self.reason)
+        except IndefiniteError:
+            return self._anew(similarity)
 
     def dropped(self, rows: Any) -> Answers:
         """Answers after some input rows left, by the factor's update."""
         similarity, kept = self.similarity.dropped(rows)
-        return Answers(self.factor.dropped(similarity, kept), self.reason)
+        try:
+            return Answers(self.factor.dropped(similarity, kept), self.reason)
+        except IndefiniteError:
+            return self._anew(similarity)
 
-    def to(self, device: torch.device) -> Answers:
-        """Return the same answers with their tensors on `device`."""
-        moved = object.__new__(Answers)
-        moved.factor, moved.reason = self.factor.to(device), self.reason
-        moved.weights, moved.magnitude = self.weights.to(device), self.magnitude
-        return moved
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "weights": self.weights.cpu().numpy()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self.weights = torch.from_numpy(state["weights"])
+    def _anew(self, similarity: Similarity) -> Answers:
+        prepared, reason = factor(similarity, self.factor.name, similarity.device)
+        return Answers(prepared, self.reason if prepared.name == self.factor.name else reason)
 
 
 Question = Callable[[Probe], torch.Tensor]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -73,6 +73,49 @@ class ArrayKind:
         object.__setattr__(self, "device", device)
 
 
+class Portable:
+    """State of tensors and of other portable objects: moves between devices and through pickles.
+
+    A pickle holds plain arrays, so that it opens on machines without the device, and in skops.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            key: as_numpy(value) if isinstance(value, torch.Tensor) else value
+            for key, value in vars(self).items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for key, value in state.items():
+            object.__setattr__(self, key, owned(value) if isinstance(value, np.ndarray) else value)
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same object with its tensors on `device`."""
+        moved = object.__new__(type(self))
+        for key, value in vars(self).items():
+            portable = isinstance(value, (torch.Tensor, Portable))
+            object.__setattr__(moved, key, value.to(device) if portable else value)
+        return moved
+
+
+def owned(array: np.ndarray) -> torch.Tensor:
+    """Return `array` as a tensor that may be written to; a read-only one (memmap) is copied."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy(order="K"))
+
+
+def detached(values: Any) -> Any:
+    """Return a tensor without its history of gradients, anything else as it is."""
+    return values.detach() if isinstance(values, torch.Tensor) else values
+
+
+def converted(portable: Any, converter: Any) -> tuple[Any, ArrayKind]:
+    """Move a portable object to where scikit-learn's array `converter` moves arrays."""
+    kind = ArrayKind.of(converter(np.zeros(1)))
+    sample = kind.wrap(torch.zeros(1))
+    device = sample.device if isinstance(sample, torch.Tensor) else torch.device("cpu")
+    return portable.to(float64_device(device)), kind
+
+
 def as_numpy(values: Any) -> np.ndarray:
     """Return `values` on the host as a numpy array, without a copy where there need be none."""
     if isinstance(values, torch.Tensor):
@@ -129,20 +172,22 @@ def resolve_device(device: str | torch.device | None, array: Any) -> torch.devic
         raise ValueError(
             f"device={device!r} is not available on this machine; use device='auto' or 'cpu'"
         )
+    if resolved.type == "cuda" and resolved.index is None:
+        # Tensors name their card; only then do devices compare equal.
+        return torch.device("cuda", torch.cuda.current_device())
     return resolved
 
 
 def check_points(values: Any, name: str, **check_params: Any) -> Any:
     """Validate `values` as a dense, finite, real two-dimensional array named `name`."""
-    if isinstance(values, torch.Tensor):
-        if values.device.type != "cpu" and not get_config()["array_api_dispatch"]:
-            raise ValueError(
-                f"{name} is a tensor on device {str(values.device)!r}; enable "
-                "sklearn.set_config(array_api_dispatch=True) to keep the work there, "
-                f"or pass {name}.cpu()"
-            )
-        values = values.detach()
-    return check_array(values, input_name=name, dtype="numeric", **check_params)
+    on_device = isinstance(values, torch.Tensor) and values.device.type != "cpu"
+    if on_device and not get_config()["array_api_dispatch"]:
+        raise ValueError(
+            f"{name} is a tensor on device {str(values.device)!r}; enable "
+            "sklearn.set_config(array_api_dispatch=True) to keep the work there, "
+            f"or pass {name}.cpu()"
+        )
+    return check_array(detached(values), input_name=name, dtype="numeric", **check_params)
 
 
 def as_tensor(array: Any, device: torch.device, *, copy: bool = True) -> torch.Tensor:

@@ -11,7 +11,8 @@ import torch
 from sklearn.utils.parallel import Parallel, delayed
 
 from skmag._answers import Answers
-from skmag._arrays import ArrayKind, float64_device
+from skmag._arrays import converted
+from skmag._duplicates import equal_row_groups
 from skmag._metrics import Metric
 from skmag._scale import MEDIAN_SAMPLE
 from skmag._similarity import Similarity
@@ -48,8 +49,8 @@ class ClassAnswers:
     ) -> ClassAnswers:
         """Solve the similarity of each class at its scale, classes in parallel."""
         parts = Parallel(n_jobs=n_jobs, prefer="threads")(
-            delayed(Answers.of)(similarity.at(t), solver, device)
-            for similarity, t in zip(similarities, ts, strict=True)
+            delayed(_solved)(c, similarity.at(t), solver, device)
+            for c, (similarity, t) in enumerate(zip(similarities, ts, strict=True))
         )
         return cls(rows, parts, similarities[0].metric.precomputed)
 
@@ -82,29 +83,45 @@ class ClassAnswers:
         """
         part = self.parts[c]
         probe = part.probe(self.queries(c, data[torch.from_numpy(rows)]))
-        mine, where, _ = np.intersect1d(rows, self.rows[c], return_indices=True)
-        at = torch.from_numpy(np.searchsorted(self.rows[c], mine)).to(data.device)
-        group = part.similarity.group[at]
-        own = part.left_out(group)
-        own.nearest_distance.copy_(part.similarity.nearest_other()[group])
+        where, points = self.own_points(c, rows)
+        own = part.left_out(points)
         for name, values in vars(probe).items():
-            values[torch.from_numpy(where).to(data.device)] = getattr(own, name)
+            values[where] = getattr(own, name)
         return probe
 
+    def own_points(self, c: int, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which of some training rows are of class `c`, and their distinct points there."""
+        mine, where, _ = np.intersect1d(rows, self.rows[c], return_indices=True)
+        group = self.parts[c].similarity.group
+        at = torch.from_numpy(np.searchsorted(self.rows[c], mine)).to(group.device)
+        return torch.from_numpy(where).to(group.device), group[at]
+
     def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> ClassAnswers:
-        sample = ArrayKind.of(converter(np.zeros(1))).wrap(torch.zeros(1))
-        device = sample.device if isinstance(sample, torch.Tensor) else torch.device("cpu")
-        parts = [part.to(float64_device(device)) for part in self.parts]
+        parts = [converted(part, converter)[0] for part in self.parts]
         return ClassAnswers(self.rows, parts, self.precomputed)
 
 
+def _solved(c: int, similarity: Similarity, solver: str, device: torch.device) -> Answers:
+    try:
+        return Answers.of(similarity, solver, device)
+    except np.linalg.LinAlgError as error:
+        raise np.linalg.LinAlgError(
+            f"in class number {c}, whose rows are counted by themselves: {error}"
+        ) from error
+
+
+def class_rows(codes: np.ndarray) -> list[np.ndarray]:
+    """Training rows of each class."""
+    return [np.flatnonzero(codes == c) for c in range(int(codes.max()) + 1)]
+
+
 def sample_median(data: torch.Tensor, metric: Metric) -> float:
-    """Median distance between distinct points of unprepared `data`, from 1,000 rows at most."""
-    n = len(data)
-    if n > MEDIAN_SAMPLE:
-        chosen = np.sort(np.random.default_rng(0).choice(n, MEDIAN_SAMPLE, replace=False))
-        index = torch.from_numpy(chosen)
-        data = data[index][:, index] if metric.precomputed else data[index]
+    """Median distance between the distinct points of unprepared `data`, at most 1,000 of them."""
+    if not metric.precomputed:
+        data = data[equal_row_groups(data)[1].to(data.device)]
+        if len(data) > MEDIAN_SAMPLE:
+            chosen = np.random.default_rng(0).choice(len(data), MEDIAN_SAMPLE, replace=False)
+            data = data[torch.from_numpy(np.sort(chosen))]
     return Similarity.of(data, metric).median_distance()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any, ClassVar
@@ -13,8 +14,9 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmag._arrays import ArrayKind, as_numpy, as_tensor, resolve_device
-from skmag._class_answers import ClassAnswers, class_similarities, sample_median
+from skmag._arrays import ArrayKind, as_numpy, detached, resolve_device
+from skmag._class_answers import ClassAnswers, class_rows, class_similarities, sample_median
+from skmag._class_scores import query_scores, training_scores
 from skmag._compat import Interval, StrOptions, check_same_namespace, fit_context
 from skmag._criteria import (
     CRITERIA,
@@ -22,14 +24,14 @@ from skmag._criteria import (
     fit_slope,
     left_out_scores,
     log_probabilities,
-    scores,
-    settle_ties,
+    probabilities,
     values,
 )
-from skmag._metrics import Metric, check_non_negative, resolve_metric
+from skmag._input import query_tensor, validated_tensor
+from skmag._metrics import resolve_metric
 from skmag._scale import check_scale, resolve_scale
-from skmag._solvers import SOLVERS, Probe
-from skmag._weighting import Weighting, validated_tensor
+from skmag._solvers import SOLVERS
+from skmag._weighting import Weighting
 
 # One parameter needs no more left-out scores than these.
 _CALIBRATION_ROWS = 1000
@@ -118,7 +120,7 @@ class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
             training points, each left out of its class, are most likely.
         """
         score, kind = self._asked(X, "predict_proba")
-        return kind.wrap(np.exp(log_probabilities(score, self.slope_)))
+        return kind.wrap(probabilities(score, self.slope_))
 
     @property
     def weightings_(self) -> list[Weighting]:
@@ -128,7 +130,7 @@ class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
 
     def _validate(self, X: Any, y: Any) -> tuple[Any, ArrayKind, torch.Tensor, np.ndarray]:
         """Validated X, its kind, its tensor and the code of each row's class."""
-        X, y = validate_data(self, X, y)
+        X, y = validate_data(self, detached(X), y)
         check_classification_targets(y)
         labels = as_numpy(column_or_1d(y))
         classes, codes = np.unique(labels, return_inverse=True)
@@ -138,6 +140,10 @@ class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
         self._device = resolve_device(self.device, X)
         self._check_null(classes)
         return X, kind, validated_tensor(X, self._metric, self._device), codes
+
+    def _prepared(self, data: torch.Tensor) -> torch.Tensor:
+        """Training points as the metric takes them; a table of distances as it is."""
+        return data if self._metric.precomputed else self._metric.points(data, "X")
 
     def _check_null(self, classes: np.ndarray) -> None:
         asked = self.null_alpha is not None or self.null_threshold is not None
@@ -150,7 +156,8 @@ class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
             return
         if self.null_label in classes.tolist():
             raise ValueError(f"null_label={self.null_label!r} is a class of y; choose another")
-        if isinstance(self.null_label, str) == (classes.dtype.kind in "biuf"):
+        number = not isinstance(self.null_label, str)
+        if classes.dtype.kind == "b" or number != (classes.dtype.kind in "iuf"):
             raise ValueError(
                 f"null_label={self.null_label!r} must be of the kind of y, whose classes are "
                 f"{classes.dtype}"
@@ -174,51 +181,51 @@ class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
             share = part.weights / part.similarity.counts
             weights[rows] = as_numpy(part.similarity.to_rows(share))
         self.weights_ = kind.wrap(weights)
-        self._left_out = None
-        if self.null_alpha is not None:
-            left_out = answers.map(
-                lambda c, part: left_out_scores(criterion, part), n_jobs=self.n_jobs
-            )
-            self._left_out = [np.sort(as_numpy(score)) for score in left_out]
+        self._left_out = self._conformal_scores() if self.null_alpha is not None else None
         rows = _calibration_rows(answers.rows)
         score = training_scores(answers, data, rows, [criterion], self.n_jobs)[criterion]
         self.slope_ = fit_slope(score, codes[rows])
+
+    def _conformal_scores(self) -> list[np.ndarray]:
+        """Sorted left-out scores of each class; warn of classes too small to refuse anything."""
+        left_out = self._class_answers.map(
+            lambda c, part: left_out_scores(self._criterion, part), n_jobs=self.n_jobs
+        )
+        for label, own in zip(as_numpy(self.classes_).tolist(), left_out, strict=True):
+            if 1 / (len(own) + 1) >= self.null_alpha:
+                warnings.warn(
+                    f"class {label!r} has {len(own)} distinct points, too few for "
+                    f"null_alpha={self.null_alpha!r}: its p-values are at least "
+                    f"{1 / (len(own) + 1):.3g}, so no query is ever refused. Use a greater "
+                    "null_alpha or null_threshold.",
+                    UserWarning,
+                    stacklevel=4,
+                )
+        return [np.sort(as_numpy(own)) for own in left_out]
 
     def _asked(self, X: Any, method: str) -> tuple[np.ndarray, ArrayKind]:
         """Settled scores of queries, and the kind of array they came in."""
         check_is_fitted(self)
         check_same_namespace(X, self, attribute="magnitudes_", method=method)
-        X = validate_data(self, X, reset=False)
+        X = validate_data(self, detached(X), reset=False)
         answers = self._class_answers
-        data = as_tensor(X, answers.parts[0].similarity.device, copy=False)
-        if answers.precomputed:
-            check_non_negative(data, "X")
-        else:
-            data = self._metric.points(data, "X")
-
-        def ask(c: int, part: Any) -> tuple[np.ndarray, ...]:
-            probe = part.probe(answers.queries(c, data))
-            return _columns(scores(self._criterion, part, probe), part, probe)
-
-        return _settled(answers.map(ask, n_jobs=self.n_jobs)), ArrayKind.of(X)
+        device = answers.parts[0].similarity.device
+        data = query_tensor(X, "X", self._metric, X.shape[1], device)
+        score = query_scores(answers, data, self._criterion, self.n_jobs)
+        return score, ArrayKind.of(X)
 
     def _is_null(self, score: np.ndarray) -> np.ndarray | None:
         """Which queries belong to no class, or None if that was not asked for."""
-        null = None
+        refusals = []
         if self.null_threshold is not None:
             best = values(self._criterion, score.max(axis=1))
-            beyond = (
-                best < self.null_threshold
-                if self._criterion == "potential"
-                else (best > self.null_threshold)
-            )
-            null = beyond
+            sign = -1 if self._criterion == "potential" else 1
+            refusals.append(sign * best > sign * self.null_threshold)
         if self.null_alpha is not None:
             assert self._left_out is not None
             p = [conformity(as_numpy(own), score[:, c]) for c, own in enumerate(self._left_out)]
-            strange = np.max(p, axis=0) < self.null_alpha
-            null = strange if null is None else null | strange
-        return null
+            refusals.append(np.max(p, axis=0) < self.null_alpha)
+        return np.any(refusals, axis=0) if refusals else None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -279,6 +286,8 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
         Weight of each training row in its class.
     slope_ : float
         Slope of the probabilities.
+    weightings_ : list of Weighting
+        Weighting of each class, in the order of `classes_`.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -361,19 +370,24 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
         -------
         MagnitudeClassifier
             The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not usable, or the criterion has no meaning for an indefinite
+            similarity.
+        MemoryError
+            If the factor of a class does not fit.
+        numpy.linalg.LinAlgError
+            If the similarity matrix of a class has no inverse.
         """
         X, kind, data, codes = self._validate(X, y)
         rows = class_rows(codes)
         ts = self._scales(data)
-        answers = ClassAnswers.of(
-            class_similarities(data, rows, self._metric),
-            rows,
-            ts,
-            self.solver,
-            self._device,
-            self.n_jobs,
-        )
-        self._finish(answers, prepared(data, self._metric), codes, self.criterion, kind)
+        similarities = class_similarities(data, rows, self._metric)
+        answers = ClassAnswers.of(similarities, rows, ts, self.solver, self._device, self.n_jobs)
+        refuse_indefinite(answers, self.criterion, as_numpy(self.classes_))
+        self._finish(answers, self._prepared(data), codes, self.criterion, kind)
         return self
 
     def _scales(self, data: torch.Tensor) -> list[float]:
@@ -393,72 +407,17 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
         return [resolve_scale(t, self.criterion, median) for t in scales]
 
 
-def class_rows(codes: np.ndarray) -> list[np.ndarray]:
-    """Training rows of each class."""
-    return [np.flatnonzero(codes == c) for c in range(int(codes.max()) + 1)]
-
-
-def prepared(data: torch.Tensor, metric: Metric) -> torch.Tensor:
-    """Training points as a metric takes them; a table of distances as it is."""
-    return data if metric.precomputed else metric.points(data, "X")
-
-
-def training_scores(
-    answers: ClassAnswers,
-    data: torch.Tensor,
-    rows: np.ndarray,
-    criteria: list[str],
-    n_jobs: int | None,
-) -> dict[str, np.ndarray]:
-    """Settled scores of training rows under each criterion, each left out of its own class.
-
-    Parameters
-    ----------
-    answers : ClassAnswers
-        The solved classes.
-    data : tensor
-        Prepared training points, or their distances.
-    rows : int64 ndarray
-        Rows to ask about.
-    criteria : list of str
-        What decides.
-    n_jobs : int or None
-        Classes asked in parallel.
-
-    Returns
-    -------
-    dict of ndarray of shape (len(rows), n_classes)
-        Scores of each criterion.
-    """
-
-    def ask(c: int, part: Any) -> dict[str, tuple[np.ndarray, ...]]:
-        probe = answers.training_probe(c, data, rows)
-        out = {}
-        for criterion in criteria:
-            score = scores(criterion, part, probe)
-            if criterion == "percentile":
-                mine, where, _ = np.intersect1d(rows, answers.rows[c], return_indices=True)
-                at = torch.from_numpy(np.searchsorted(answers.rows[c], mine))
-                group = part.similarity.group[at.to(score.device)]
-                score[torch.from_numpy(where).to(score.device)] = left_out_scores(criterion, part)[
-                    group
-                ]
-            out[criterion] = _columns(score, part, probe)
-        return out
-
-    columns = answers.map(ask, n_jobs=n_jobs)
-    return {criterion: _settled([of[criterion] for of in columns]) for criterion in criteria}
-
-
-def _columns(score: torch.Tensor, part: Any, probe: Probe) -> tuple[np.ndarray, ...]:
-    """One class's column of scores and of what settles ties."""
-    parts = (score, probe.potential, part.copies(probe), probe.nearest_distance)
-    return tuple(as_numpy(values) for values in parts)
-
-
-def _settled(columns: list[tuple[np.ndarray, ...]]) -> np.ndarray:
-    score, potential, copies, distance = (np.stack(part, 1) for part in zip(*columns, strict=True))
-    return settle_ties(score, potential, copies, distance)
+def refuse_indefinite(answers: ClassAnswers, criterion: str, classes: np.ndarray) -> None:
+    """Raise ValueError if a criterion has no meaning for a class's similarity."""
+    for label, part in zip(classes.tolist(), answers.parts, strict=True):
+        if criterion != "potential" and not part.factor.definite:
+            raise ValueError(
+                f"criterion={criterion!r} needs positive definite similarities, and those of class "
+                f"{label!r} under metric={part.similarity.metric.name!r} at "
+                f"t={part.similarity.t!r} are not: negative residuals do not rank. Use "
+                "criterion='potential', a larger t, or a metric of negative type such as "
+                "'euclidean' or 'cityblock'"
+            )
 
 
 def _calibration_rows(rows: list[np.ndarray]) -> np.ndarray:

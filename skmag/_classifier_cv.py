@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +12,12 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
 from skmag._arrays import as_numpy
-from skmag._class_answers import ClassAnswers, class_similarities, sample_median
-from skmag._classifier import (
-    BaseMagnitudeClassifier,
-    class_rows,
-    prepared,
-    training_scores,
-)
+from skmag._class_answers import ClassAnswers, class_rows, class_similarities, sample_median
+from skmag._class_scores import training_scores
+from skmag._classifier import BaseMagnitudeClassifier
 from skmag._compat import StrOptions, fit_context
-from skmag._criteria import CRITERIA, fit_slope, log_probabilities
-from skmag._scale import check_scales, resolve_scale
+from skmag._criteria import CRITERIA, fit_slope, probabilities
+from skmag._scale import check_scales, per_distance, resolve_scale
 
 # Default scales, in units of one over the median distance.
 _DEFAULT_GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -87,6 +82,8 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         Weight of each training row in its class.
     slope_ : float
         Slope of the probabilities.
+    weightings_ : list of Weighting
+        Weighting of each class, in the order of `classes_`.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -122,7 +119,6 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         "criteria": ["array-like"],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "store_cv_results": ["boolean"],
-        "null_label": [str, Real, None],
     }
 
     def __init__(
@@ -172,6 +168,15 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         -------
         MagnitudeClassifierCV
             The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not usable, or no candidate has a score.
+        MemoryError
+            If the factor of a class does not fit.
+        numpy.linalg.LinAlgError
+            If the similarity matrix of a class has no inverse.
         """
         criteria = self._checked_criteria()
         X, kind, data, codes = self._validate(X, y)
@@ -181,43 +186,55 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
                 "sklearn.set_config(enable_metadata_routing=True)"
             )
         routed = process_routing(self, "fit", **params).scorer.score if params else {}
-        self.ts_ = self._grid(data, criteria)
-        rows = class_rows(codes)
-        similarities = class_similarities(data, rows, self._metric)
-        points = prepared(data, self._metric)
-        every = np.arange(len(codes))
-        self.scores_ = np.empty(self.ts_.shape)
-        stored, best = [], None
-        for i, j, group in _candidates(self.ts_, criteria):
-            answers = ClassAnswers.of(
-                similarities,
-                rows,
-                [self.ts_[i, j]] * len(rows),
-                self.solver,
-                self._device,
-                self.n_jobs,
-            )
-            found = training_scores(answers, points, every, group, self.n_jobs)
-            for criterion, score in found.items():
-                at = (i, criteria.index(criterion))
-                self.scores_[at] = self._judge(score, codes, routed)
-                if best is None or self.scores_[at] > self.scores_[best[0]]:
-                    best = (at, answers)
-                if self.store_cv_results:
-                    stored.append((at, score))
-        assert best is not None
-        (i, j), answers = best
-        self.best_t_ = float(self.ts_[i, j])
-        self.best_criterion_ = criteria[j]
-        self.best_score_ = float(self.scores_[i, j])
-        if self.store_cv_results:
-            results = np.empty((len(codes), len(rows), *self.ts_.shape))
-            for at, score in stored:
-                results[:, :, *at] = score
-            self.cv_results_ = kind.wrap(results)
-        self.ts_, self.scores_ = kind.wrap(self.ts_), kind.wrap(self.scores_)
-        self._finish(answers, points, codes, self.best_criterion_, kind)
+        ts, points = self._grid(data, criteria), self._prepared(data)
+        found = self._search(data, points, codes, ts, criteria, routed)
+        i, j = found.best
+        self.best_t_, self.best_criterion_ = float(ts[i, j]), criteria[j]
+        self.best_score_ = float(found.scores[i, j])
+        self.ts_, self.scores_ = kind.wrap(ts), kind.wrap(found.scores)
+        if found.left_out is not None:
+            self.cv_results_ = kind.wrap(found.left_out)
+        self._finish(found.answers, points, codes, self.best_criterion_, kind)
         return self
+
+    def _search(
+        self,
+        data: torch.Tensor,
+        points: torch.Tensor,
+        codes: np.ndarray,
+        ts: np.ndarray,
+        criteria: list[str],
+        routed: dict[str, Any],
+    ) -> _Found:
+        """Judge every candidate by its leave-one-out predictions."""
+        rows, every = class_rows(codes), np.arange(len(codes))
+        similarities = class_similarities(data, rows, self._metric)
+        results = np.full(ts.shape, np.nan)
+        kept = (
+            np.full((len(codes), len(rows), *ts.shape), np.nan) if self.store_cv_results else None
+        )
+        best: tuple[tuple[int, int], ClassAnswers] | None = None
+        for i, t, group in _candidates(ts, criteria):
+            answers = ClassAnswers.of(
+                similarities, rows, [t] * len(rows), self.solver, self._device, self.n_jobs
+            )
+            definite = all(part.factor.definite for part in answers.parts)
+            usable = [name for name in group if definite or name == "potential"]
+            scored = training_scores(answers, points, every, usable, self.n_jobs)
+            for criterion, score in scored.items():
+                at = (i, criteria.index(criterion))
+                results[at] = value = self._judge(score, codes, routed)
+                if kept is not None:
+                    kept[:, :, *at] = score
+                if not np.isnan(value) and (best is None or value > results[best[0]]):
+                    best = (at, answers)
+        if best is None:
+            raise ValueError(
+                f"no candidate of ts={self.ts!r} and criteria={criteria!r} has a score: either the "
+                f"scorer returned NaN, or similarities under metric={self.metric!r} are not "
+                "positive definite, which only criterion 'potential' allows"
+            )
+        return _Found(*best, results, kept)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return how metadata travels: from ``fit`` to the scorer's ``score``.
@@ -244,7 +261,8 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
 
     def _grid(self, data: torch.Tensor, criteria: list[str]) -> np.ndarray:
         if self.ts is None:
-            grid = np.array(_DEFAULT_GRID) / sample_median(data, self._metric)
+            median = sample_median(data, self._metric)
+            grid = np.array([per_distance(number, median) for number in _DEFAULT_GRID])
             return np.repeat(grid[:, None], len(criteria), axis=1)
         scales = check_scales(self.ts)
         median = sample_median(data, self._metric) if None in scales else 1.0
@@ -260,6 +278,15 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
                 _LeftOutPredictions(labels, fit_slope(score, codes)), score, labels[codes], **routed
             )
         )
+
+
+class _Found(NamedTuple):
+    """Place and solved classes of the best candidate, scores of all, left-out scores if kept."""
+
+    best: tuple[int, int]
+    answers: ClassAnswers
+    scores: np.ndarray
+    left_out: np.ndarray | None
 
 
 class _LeftOutPredictions(ClassifierMixin, BaseEstimator):
@@ -280,14 +307,14 @@ class _LeftOutPredictions(ClassifierMixin, BaseEstimator):
         return X[:, 1] - X[:, 0] if X.shape[1] == 2 else X
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        return np.exp(log_probabilities(X, self.slope))
+        return probabilities(X, self.slope)
 
 
-def _candidates(ts: np.ndarray, criteria: list[str]) -> list[tuple[int, int, list[str]]]:
-    """Scale index, a criterion's index and the criteria that share this scale."""
+def _candidates(ts: np.ndarray, criteria: list[str]) -> list[tuple[int, float, list[str]]]:
+    """Index of a row of the grid, one of its scales, and the criteria that try this scale."""
     out = []
     for i, row in enumerate(ts):
         for t in dict.fromkeys(row.tolist()):
             group = [name for name, own in zip(criteria, row, strict=True) if own == t]
-            out.append((i, criteria.index(group[0]), group))
+            out.append((i, t, group))
     return out

@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from skmag._answers import Answers
+from skmag._arrays import block_slices, rows_per_block
 from skmag._solvers import Probe
 
 CRITERIA = ("residual", "weight", "percentile", "gain", "potential")
@@ -54,30 +55,30 @@ def scores(criterion: str, answers: Answers, probe: Probe) -> torch.Tensor:
         return -below.to(torch.float64) / len(own)
     if criterion == "gain":
         gain = 2 * _log_deficit(probe) - _log_residual(probe)
-        return -torch.where(probe.nearest_distance == 0, float(np.log(_TINY)), gain)
+        return -torch.where(probe.on_point, float(np.log(_TINY)), gain)
     return probe.potential.clone()
 
 
-def left_out_scores(criterion: str, answers: Answers) -> torch.Tensor:
-    """Score of each distinct point under its own class, left out of it.
+def left_out_scores(
+    criterion: str, answers: Answers, points: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Score of distinct points (None: all) under their own class, each left out of it.
 
     For "percentile" the weights of the others change when a point leaves: w - P_i w_i / p_i with
     P = zeta^-1, which is exact and takes no new factorization.
     """
-    own = answers.left_out()
+    own = answers.left_out(points)
     if criterion != "percentile":
         return scores(criterion, answers, own)
-    w = answers.weights
+    w, out = answers.weights, torch.empty_like(own.deficit)
     if len(w) == 1:
-        return -torch.ones_like(w)
-    shift = own.deficit
-    out = torch.empty_like(w)
-    for rows in answers.similarity.row_blocks():
-        points = own.nearest[rows]
-        others = w[:, None] - answers.factor.inverse_columns(points) * shift[points]
-        below = others <= w[points]
-        below[points, torch.arange(len(points), device=w.device)] = False
-        out[points] = -below.sum(0).to(torch.float64) / (len(w) - 1)
+        return out.fill_(-1.0)
+    for rows in block_slices(len(out), rows_per_block(answers.factor.probe_bytes(), len(out))):
+        index = own.nearest[rows]
+        others = w[:, None] - answers.factor.inverse_columns(index) * own.deficit[rows]
+        below = others <= w[index]
+        below[index, torch.arange(len(index), device=w.device)] = False
+        out[rows] = -below.sum(0).to(torch.float64) / (len(w) - 1)
     return out
 
 
@@ -91,6 +92,11 @@ def _log_deficit(probe: Probe) -> torch.Tensor:
     return torch.where(
         probe.potential.abs() < 0.5, torch.log1p(-probe.potential.clamp_max(0.5)), near
     )
+
+
+def probabilities(score: np.ndarray, slope: float) -> np.ndarray:
+    """Return softmax(slope * score), the class of the greatest score on top."""
+    return lead(np.exp(log_probabilities(score, slope)), score)
 
 
 def values(criterion: str, score: np.ndarray) -> np.ndarray:
@@ -133,12 +139,25 @@ def settle_ties(
 
 
 def log_probabilities(score: np.ndarray, slope: float) -> np.ndarray:
-    """Return log softmax(slope * score), with scores within a bounded span of each other."""
-    return log_softmax(slope * _bounded(score), axis=1)
+    """Return log softmax(slope * score), the class of the greatest score on top.
+
+    Scores far below the greatest count as less far, so that copies and rounding do not decide.
+    """
+    return lead(log_softmax(slope * _bounded(score), axis=1), score)
+
+
+def lead(shares: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Lift the share of the winner above others that rounding made equal to it."""
+    rows, winner = np.arange(len(score)), score.argmax(axis=1)
+    others = shares.copy()
+    others[rows, winner] = -np.inf
+    out = shares.copy()
+    out[rows, winner] = np.maximum(shares[rows, winner], np.nextafter(others.max(axis=1), np.inf))
+    return out
 
 
 def _bounded(score: np.ndarray) -> np.ndarray:
-    return np.minimum(score, score.min(axis=1, keepdims=True) + _SPAN)
+    return np.maximum(score, score.max(axis=1, keepdims=True) - _SPAN)
 
 
 def fit_slope(score: np.ndarray, codes: np.ndarray) -> float:

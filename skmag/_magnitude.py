@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from skmag._arrays import ArrayKind, as_numpy, resolve_device
+from skmag._input import MetricLike, build_similarity, check_2d
 from skmag._scale import check_scales, default_grid, resolve_scale
 from skmag._similarity import Similarity
 from skmag._solvers import available_memory, exact_bytes, factor, is_on_a_line
-from skmag._weighting import MetricLike, build_similarity, check_2d, weighting
+from skmag._weighting import weighting
 
 
 def magnitude(
@@ -104,6 +105,15 @@ def magnitude_weights(
     array of shape (n_samples,)
         Weights in input order, in the caller's kind of array; copies of a point share equally.
 
+    Raises
+    ------
+    ValueError
+        If an argument is not usable; the message names it.
+    MemoryError
+        If the factor does not fit.
+    numpy.linalg.LinAlgError
+        If the similarity matrix has no inverse.
+
     References
     ----------
     E. Bunch, D. Dickinson, J. Kline, G. Fung, "Practical applications of metric space magnitude
@@ -145,6 +155,16 @@ def scale_grid(
     ndarray of shape (n_scales,)
         Geometric grid from 0.01 to 100 over the median distance, so that rescaling the data by c
         divides the grid by c.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not usable; the message names it.
+
+    Notes
+    -----
+    The ends are where magnitudes of samples in few dimensions leave 1 and reach the number of
+    points; there is no source for them but measurement.
 
     Examples
     --------
@@ -188,6 +208,15 @@ def magnitude_function(
     -------
     array of shape (n_scales,)
         Magnitudes, in the caller's kind of array.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not usable; the message names it.
+    MemoryError
+        If the factor does not fit.
+    numpy.linalg.LinAlgError
+        If the similarity matrix has no inverse.
 
     References
     ----------
@@ -240,10 +269,20 @@ def magnitude_dimension(
         Greatest slope ``d log Mag(tX) / d log t`` over `ts`. The slope is exact at each scale:
         the derivative of the magnitude is ``w' (d * zeta) w``.
 
+    Raises
+    ------
+    ValueError
+        If an argument is not usable; the message names it.
+    MemoryError
+        If the factor does not fit.
+    numpy.linalg.LinAlgError
+        If the similarity matrix has no inverse.
+
     Notes
     -----
-    The slope vanishes at both ends for a finite set, so the estimate stays below the dimension of
-    the space that the points were drawn from, and comes closer with more points.
+    The slope vanishes at both ends for a finite set: its greatest value is reached where the points
+    still look like a continuum, and comes closer to the dimension of what they were drawn from
+    with more points.
 
     References
     ----------
@@ -300,6 +339,11 @@ def spread(
     float
         ``sum_i 1 / sum_j exp(-t d_ij)``, between 1 and the number of distinct points, and at
         most the magnitude where the similarity matrix is positive definite.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not usable; the message names it.
 
     References
     ----------

@@ -42,6 +42,8 @@ class Metric:
         ``compute(A, B)`` gives the distances between the rows of two tensors.
     on_host : bool, default=False
         Whether `compute` leaves torch, so that its training table is worth keeping.
+    is_norm : bool, default=False
+        Whether distances are a norm of differences, all of which agree on one feature.
     separates : bool, default=True
         Whether distance zero happens for equal rows only.
     positive_definite : bool, default=False
@@ -53,6 +55,7 @@ class Metric:
     name: str
     compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None
     on_host: bool = False
+    is_norm: bool = False
     separates: bool = True
     positive_definite: bool = False
     prepare: Callable[[torch.Tensor, str], torch.Tensor] | None = None
@@ -149,7 +152,7 @@ def _build(name: Any, params: dict[str, Any]) -> Metric:
         "cityblock": _cityblock,
         "chebyshev": _chebyshev,
     }[name]
-    return Metric(name, compute, positive_definite=name != "chebyshev")
+    return Metric(name, compute, is_norm=True, positive_definite=name != "chebyshev")
 
 
 def _minkowski(params: dict[str, Any]) -> Metric:
@@ -162,7 +165,7 @@ def _minkowski(params: dict[str, Any]) -> Metric:
     special = {1.0: _cityblock, 2.0: _euclidean, float("inf"): _chebyshev}
     compute = special.get(p, partial(_power_norm, p=p))
     # l_p embeds in L_p, of negative type for p <= 2 (Schoenberg); beyond 2 it need not be.
-    return Metric("minkowski", compute, positive_definite=p <= 2, params={"p": p})
+    return Metric("minkowski", compute, is_norm=True, positive_definite=p <= 2, params={"p": p})
 
 
 def _rescaled(
@@ -273,18 +276,6 @@ def _checked(distance: torch.Tensor, metric: Any) -> torch.Tensor:
     if lowest < -rounding:
         raise ValueError(f"metric={metric!r} returned the negative distance {lowest!r}")
     return distance.masked_fill_(distance <= rounding, 0.0)
-
-
-def check_symmetry(metric: Metric, points: torch.Tensor) -> None:
-    """Raise ValueError if a host metric is asymmetric, or not zero on itself, on a sample."""
-    sample = points[:32]
-    distance = metric.block(sample, sample)
-    scale = float(distance.max())
-    if float((distance - distance.mT).abs().max()) > 1e-8 * scale:
-        raise ValueError(f"metric={metric.name!r} is not symmetric: d(a, b) differs from d(b, a)")
-    itself = float(distance.diagonal().max())
-    if itself > 1e-8 * scale:
-        raise ValueError(f"metric={metric.name!r} gives d(a, a)={itself!r}; it must be zero")
 
 
 def check_distances(distances: torch.Tensor, name: str, tolerance: float) -> None:

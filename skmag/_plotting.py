@@ -19,8 +19,6 @@ class MagnitudeFunctionDisplay:
         Scales.
     magnitudes : ndarray of shape (n_scales,)
         Magnitude at each scale.
-    n_points : int
-        Number of distinct points, the limit for large t; None draws no limit.
 
     Attributes
     ----------
@@ -44,10 +42,9 @@ class MagnitudeFunctionDisplay:
     'scale t'
     """
 
-    def __init__(self, ts: Any, magnitudes: Any, *, n_points: int | None = None) -> None:
+    def __init__(self, ts: Any, magnitudes: Any) -> None:
         self.ts = ts
         self.magnitudes = magnitudes
-        self.n_points = n_points
 
     @classmethod
     def from_points(
@@ -100,8 +97,6 @@ class MagnitudeFunctionDisplay:
         """
         self.figure_, self.ax_ = _canvas(ax)
         (self.line_,) = self.ax_.plot(self.ts, self.magnitudes, **{"label": name, **line_kw})
-        if self.n_points is not None:
-            self.ax_.axhline(self.n_points, color="gray", linewidth=0.8, linestyle=":")
         self.ax_.set(xscale="log", yscale="log", xlabel="scale t", ylabel="magnitude")
         if name is not None:
             self.ax_.legend()

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from skmag._arrays import ArrayKind, as_numpy, as_tensor, resolve_device
+from skmag._arrays import ArrayKind, as_numpy, resolve_device
 from skmag._class_answers import ClassAnswers, class_similarities
+from skmag._input import MetricLike, check_2d, query_tensor, validated_tensor
 from skmag._metrics import resolve_metric
 from skmag._scale import check_scale, resolve_scale
 from skmag._similarity import Similarity
 from skmag._solvers import Probe
-from skmag._weighting import MetricLike, check_2d, validated_tensor, weighting
+from skmag._weighting import weighting
 
 
 def magnitude_potential(
@@ -51,6 +52,15 @@ def magnitude_potential(
     -------
     array of shape (n_queries,) or (n_samples,)
         Potentials ``zeta(z, X) w``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not usable; the message names it.
+    MemoryError
+        If the factor does not fit.
+    numpy.linalg.LinAlgError
+        If the similarity matrix has no inverse.
 
     References
     ----------
@@ -108,6 +118,15 @@ def magnitude_potential_ratio(
         Potential under each class divided by the potential under all of `X`; columns follow the
         sorted classes of `y`. NaN where both potentials underflow to zero.
 
+    Raises
+    ------
+    ValueError
+        If an argument is not usable; the message names it.
+    MemoryError
+        If the factor does not fit.
+    numpy.linalg.LinAlgError
+        If the similarity matrix has no inverse.
+
     References
     ----------
     S. Torkamani, H. Gouk, R. Sarkar, "Generalization in neural networks through the lens of
@@ -132,26 +151,19 @@ def magnitude_potential_ratio(
         raise ValueError("y holds NaN, which is no class")
     resolved = resolve_metric(metric, metric_params, array)
     data = validated_tensor(array, resolved, place)
-    scale, median = check_scale(t), 1.0
-    whole = Similarity.of(data, resolved)
-    if scale is None:
-        median = whole.median_distance()
+    every, whole = np.arange(len(data)), Similarity.of(data, resolved)
+    scale = check_scale(t)
+    median = whole.median_distance() if scale is None else 1.0
     scale = resolve_scale(scale, "weighting", median)
-    total = ClassAnswers.of([whole], [np.arange(len(data))], [scale], solver, place)
+    total = ClassAnswers.of([whole], [every], [scale], solver, place)
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     parts = class_similarities(data, rows, resolved)
     classes = ClassAnswers.of(parts, rows, [scale] * len(rows), solver, place)
     if Z is None:
         points = data if resolved.precomputed else resolved.points(data, "X")
-        every = np.arange(len(data))
         return kind.wrap(_ratios(classes, total, lambda of, c: of.training_probe(c, points, every)))
     queries = check_2d(Z, "Z")
-    columns = len(data) if resolved.precomputed else data.shape[1]
-    if queries.shape[1] != columns:
-        raise ValueError(f"Z has {queries.shape[1]} columns, expected {columns} as in X")
-    asked = as_tensor(queries, place, copy=False)
-    if not resolved.precomputed:
-        asked = resolved.points(asked, "Z")
+    asked = query_tensor(queries, "Z", resolved, data.shape[1], data.device)
     return ArrayKind.of(queries).wrap(
         _ratios(classes, total, lambda of, c: of.parts[c].probe(of.queries(c, asked)))
     )

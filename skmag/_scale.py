@@ -108,14 +108,27 @@ def median_distance(n: int, block: Callable[[torch.Tensor, torch.Tensor], torch.
     rows = torch.from_numpy(index)
     distance = block(rows, rows)
     i, j = torch.triu_indices(len(index), len(index), 1, device=distance.device)
-    return float(distance[i, j].median())
+    pairs = distance[i, j]
+    # torch's median is the lower of the two in the middle; this is halfway between them.
+    return float(pairs.median() - (-pairs).median()) / 2
 
 
 def resolve_scale(t: float | None, purpose: str, median: float) -> float:
     """Return `t`, or for None what ``t="scale"`` means for `purpose` at a median distance."""
-    return SCALES[purpose] / median if t is None else t
+    return per_distance(SCALES[purpose], median) if t is None else t
+
+
+def per_distance(number: float, median: float) -> float:
+    """Return `number` over the median distance; raise ValueError where that is no scale."""
+    scale = number / median if median > 0 else math.inf
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(
+            f"t is to be {number} over the median distance, which is {median!r} for these points: "
+            "no scale can be had from it, give t as a number"
+        )
+    return scale
 
 
 def default_grid(n_scales: int, median: float) -> np.ndarray:
     """Geometric grid of `n_scales` scales from merged to scattered points."""
-    return np.geomspace(*GRID, n_scales) / median
+    return np.geomspace(per_distance(GRID[0], median), per_distance(GRID[1], median), n_scales)

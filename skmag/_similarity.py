@@ -5,30 +5,31 @@ elimination with pivot zeta_00 = 1 leaves the Schur complement
 
     S_ij = exp(-t d_ij) - exp(-t (d_i0 + d_j0)) = exp(-t d_ij) (-expm1(-t (d_i0 + d_j0 - d_ij))),
 
-in which the common constant that drowns zeta at small t is gone: S has full relative accuracy at
-every t, so that 1 - magnitude, residuals of order t and weights keep their digits at t = 1e-12,
-where zeta itself is a matrix of ones in floating point.
+in which the common constant that drowns zeta at small t is gone: S keeps its digits, relative to
+its diagonal, at every t, so that 1 - magnitude, residuals of order t and weights keep theirs at
+t = 1e-12, where zeta itself is a matrix of ones in floating point. What remains hard is a pair of
+points that is close beside its distance to the anchor: eps times that ratio is lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from skmag._arrays import as_numpy, block_slices, rows_per_block
-from skmag._metrics import Metric, check_symmetry
+from skmag._arrays import Portable, as_numpy, block_slices, rows_per_block
+from skmag._duplicates import Block, equal_row_groups, groups_within
+from skmag._metrics import Metric, check_distances
 from skmag._scale import median_distance
 
 # Rows of a block of zeta: beyond it, caches overflow without any gain.
 _BLOCK_ROWS = 256
 # Below this diameter in units of 1/t, the anchored form is worth a second exponential.
-_MERGED_DIAMETER = 0.25
+_CONSTANT_DIAMETER = 0.25
+# Asymmetry of a computed metric, as a share of the largest distance, that counts as rounding.
+_ASYMMETRY = 1e-8
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Query:
     anchor_distance : tensor of shape (n_queries,)
         t times the distance to the anchor.
     nearest_distance : tensor of shape (n_queries,)
-        t times the distance to the nearest point.
+        Distance to the nearest point.
     nearest : tensor of shape (n_queries,)
         Index of that point among the distinct ones.
     """
@@ -54,7 +55,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Similarity:
+class Similarity(Portable):
     """The similarity matrix of the distinct points of a set, never stored as a whole.
 
     Parameters
@@ -90,15 +91,15 @@ class Similarity:
     def of(cls, data: torch.Tensor, metric: Metric, t: float = 1.0, name: str = "X") -> Similarity:
         """Merge the duplicates of `data` (points, or a checked table of distances)."""
         if metric.precomputed:
-            group, first = _zero_distance_groups(len(data), lambda i, j: data[i][:, j])
+            group, first = groups_within(0.0, len(data), _block_of(metric, None, data))
             distinct = data if len(first) == len(data) else data[first][:, first]
             return cls._with_anchor(metric, t, None, distinct, group, first)
         points = metric.points(data, name)
-        group, first = _equal_row_groups(points)
+        group, first = equal_row_groups(points)
         points = points[first]
         table = _symmetric_table(metric, points) if metric.on_host else None
         if not metric.separates:
-            merged, kept = _zero_distance_groups(len(first), _block_of(metric, points, table))
+            merged, kept = groups_within(0.0, len(first), _block_of(metric, points, table))
             group, first, points = merged[group], first[kept], points[kept]
             table = None if table is None else table[kept][:, kept]
         return cls._with_anchor(metric, t, points, table, group, first)
@@ -118,7 +119,7 @@ class Similarity:
         group, first = group.to(held.device), first.to(held.device)
         counts = torch.bincount(group, minlength=len(first)).to(torch.float64)
         bare = cls(metric, t, points, table, group, first, counts, counts)
-        return replace(bare, anchor=bare.distances(slice(0, 1), slice(0, None))[0])
+        return replace(bare, anchor=bare._distances_to_first())
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -129,9 +130,9 @@ class Similarity:
         return self.counts.device
 
     @property
-    def merged(self) -> bool:
+    def nearly_constant(self) -> bool:
         """Whether t is so small that zeta is nearly a matrix of ones."""
-        return 2 * self.t * float(self.anchor.max()) < _MERGED_DIAMETER
+        return 2 * self.t * float(self.anchor.max()) < _CONSTANT_DIAMETER
 
     def at(self, t: float) -> Similarity:
         """Return the same points at another scale."""
@@ -181,17 +182,33 @@ class Similarity:
         The anchor's row and column are those of the identity, so that S with it has the order of
         zeta and every vector that is zero there stays so.
         """
-        t = self.t
         for rows in self.row_blocks():
             distance = self.distances(rows, slice(rows.start, None))
-            room = self.anchor[rows, None] + self.anchor[rows.start :] - distance
-            block = room.mul_(-t).expm1_().neg_()
-            block.mul_(torch.exp(distance * -t))
-            block.diagonal().copy_(torch.expm1(-2 * t * self.anchor[rows]).neg_())
+            block = self._anchored(distance, self.anchor[rows], self.anchor[rows.start :])
+            block.diagonal().copy_(self.anchored_diagonal()[rows])
             if rows.start == 0:
                 block[0] = 0.0
                 block[0, 0] = 1.0
             yield rows, block
+
+    def anchored_rows(self, points: torch.Tensor) -> torch.Tensor:
+        """Rows of S that belong to some distinct points."""
+        out = self._anchored(self.distances_of(points), self.anchor[points], self.anchor)
+        out[torch.arange(len(points), device=self.device), points] = self.anchored_diagonal()[
+            points
+        ]
+        return out
+
+    def anchored_diagonal(self) -> torch.Tensor:
+        """Diagonal of S, which is 1 - zeta(., x_0)^2; zero at the anchor."""
+        return torch.expm1(-2 * self.t * self.anchor).neg_()
+
+    def _anchored(
+        self, distance: torch.Tensor, row_anchor: torch.Tensor, column_anchor: torch.Tensor
+    ) -> torch.Tensor:
+        """Entries of S for a block of distances between points of known distance to the anchor."""
+        room = row_anchor[:, None] + column_anchor - distance
+        return room.mul_(-self.t).expm1_().neg_().mul_(torch.exp(distance * -self.t))
 
     def anchored_product(self, V: torch.Tensor) -> torch.Tensor:
         """Product S V by blocks, each of which serves both triangles."""
@@ -214,22 +231,8 @@ class Similarity:
         """Similarities of query points, with the accuracy of :meth:`anchored_blocks`."""
         distance = self.query_distances(Z)
         nearest_distance, nearest = distance.min(dim=1)
-        to_anchor = distance[:, 0].clone()
-        anchored = (to_anchor[:, None] + self.anchor).sub_(distance)
-        anchored.mul_(-self.t).expm1_().neg_()
-        anchored.mul_(torch.exp(distance * -self.t))
-        return Query(anchored, to_anchor * self.t, nearest_distance * self.t, nearest)
-
-    def nearest_other(self) -> torch.Tensor:
-        """t times the distance from each point to the nearest other one."""
-        out = torch.full_like(self.counts, torch.inf)
-        for rows in self.row_blocks():
-            distance = self.distances(rows, slice(rows.start, None)).clone()
-            own = distance[:, : len(distance)]
-            own.masked_fill_(torch.ones_like(own, dtype=torch.bool).tril(), torch.inf)
-            out[rows] = out[rows].minimum(distance.min(1).values)
-            out[rows.start :] = out[rows.start :].minimum(distance.min(0).values)
-        return out * self.t
+        anchored = self._anchored(distance, distance[:, 0], self.anchor)
+        return Query(anchored, distance[:, 0] * self.t, nearest_distance, nearest)
 
     def row_sums(self) -> torch.Tensor:
         """Sums of the rows of zeta."""
@@ -239,13 +242,12 @@ class Similarity:
             out[rows.stop :] += block[:, len(block) :].sum(0)
         return out
 
-    def others_of(self, points: torch.Tensor) -> torch.Tensor:
-        """Rows of zeta for some distinct points, with zero for the point itself."""
+    def distances_of(self, points: torch.Tensor) -> torch.Tensor:
+        """Distances from some distinct points to all."""
         every = torch.arange(len(self), device=self.device)
         distance = _block_of(self.metric, self.points, self.table)(points, every)
-        rows = torch.exp(distance * -self.t)
-        rows[torch.arange(len(points), device=self.device), points] = 0.0
-        return rows
+        distance[torch.arange(len(points), device=self.device), points] = 0.0
+        return distance
 
     def derivative_form(self, w: torch.Tensor) -> float:
         """Return w' (d * zeta) w, which is the derivative of the magnitude in t."""
@@ -270,40 +272,50 @@ class Similarity:
         old rows followed by all new rows.
         """
         n = len(self)
-        distance = self.query_distances(Z)
-        nearest, group = distance.min(dim=1)
-        fresh = torch.nonzero(nearest > 0)[:, 0]
+        nearest_distance, group = self._nearest(Z)
+        fresh = torch.nonzero(nearest_distance > 0)[:, 0]
         if not len(fresh):
             return self._with_rows(group)
-        if self.points is None:
-            # Square block of the fresh rows among themselves.
-            data = Z[:, len(self.group) :][fresh][:, fresh]
-        else:
-            data = Z[fresh]
         # The points are prepared already.
-        new = Similarity.of(data, replace(self.metric, prepare=None), self.t)
-        group[fresh] = n + new.group.to(group.device)
-        points = None
-        if self.points is not None:
-            assert new.points is not None
+        metric = replace(self.metric, prepare=None)
+        square = slice(len(self.group), None)
+        data = Z[fresh] if self.points is not None else Z[fresh, square][:, fresh]
+        new = Similarity.of(data, metric, self.t)
+        group[fresh] = n + new.group
+        joined = fresh[new.first_row]
+        points, table = None, None
+        if self.points is not None and new.points is not None:
             points = torch.cat([self.points, new.points])
-        table = None
-        if self.table is not None:
-            cross = distance[fresh[new.first_row]]
-            assert new.table is not None
-            table = torch.cat(
-                [torch.cat([self.table, cross.mT], 1), torch.cat([cross, new.table], 1)]
-            )
-        first_row = len(self.group) + fresh.cpu()[new.first_row.cpu()]
+        if self.table is not None and new.table is not None:
+            cross = self.query_distances(Z[joined])
+            upper, lower = torch.cat([self.table, cross.mT], 1), torch.cat([cross, new.table], 1)
+            table = torch.cat([upper, lower])
         grown = replace(
             self,
             points=points,
             table=table,
-            first_row=torch.cat([self.first_row, first_row.to(self.first_row.device)]),
+            first_row=torch.cat([self.first_row, len(self.group) + joined]),
             counts=torch.cat([self.counts, torch.zeros_like(new.counts)]),
-            anchor=torch.cat([self.anchor, distance[fresh[new.first_row], 0]]),
+            anchor=torch.cat([self.anchor, self._to_anchor(Z[joined])]),
         )
         return grown._with_rows(group)
+
+    def coalesced(self, radius: float) -> Similarity:
+        """Return the operator with points linked by distances up to `radius` taken for one."""
+        block = _block_of(self.metric, self.points, self.table)
+        merged, kept = groups_within(radius, len(self), block)
+        merged, kept = merged.to(self.device), kept.to(self.device)
+        group = merged[self.group]
+        smaller = replace(
+            self,
+            points=None if self.points is None else self.points[kept],
+            table=None if self.table is None else self.table[kept][:, kept],
+            group=group,
+            first_row=self.first_row[kept],
+            counts=torch.bincount(group, minlength=len(kept)).to(torch.float64),
+            anchor=self.anchor[kept],
+        )
+        return replace(smaller, anchor=smaller._distances_to_first())
 
     def dropped(self, rows: np.ndarray) -> tuple[Similarity, torch.Tensor]:
         """Return the operator without some input rows, and the distinct points that stay."""
@@ -324,10 +336,7 @@ class Similarity:
             counts=counts,
             anchor=self.anchor[kept],
         )
-        if int(kept[0]) != 0:
-            anchor = smaller.distances(slice(0, 1), slice(0, None))[0]
-            smaller = replace(smaller, anchor=anchor)
-        return smaller, kept
+        return replace(smaller, anchor=smaller._distances_to_first()), kept
 
     def closest_pair(self) -> tuple[int, int, float]:
         """Input rows of the two closest distinct points, and their distance."""
@@ -347,27 +356,25 @@ class Similarity:
         counts = self.counts + torch.bincount(group, minlength=len(self.counts))
         return replace(self, group=torch.cat([self.group, group]), counts=counts)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            key: value.cpu().numpy() if isinstance(value, torch.Tensor) else value
-            for key, value in vars(self).items()
-        }
+    def _distances_to_first(self) -> torch.Tensor:
+        distance = self.distances(slice(0, 1), slice(0, None))[0].clone()
+        distance[0] = 0.0
+        return distance
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for key, value in state.items():
-            tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-            object.__setattr__(self, key, tensor)
+    def _nearest(self, Z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distance to, and index of, the distinct point nearest to each prepared query."""
+        size = rows_per_block(16 * len(self), max(1, len(Z)))
+        found = [self.query_distances(part).min(dim=1) for part in Z.split(size)]
+        return torch.cat([own.values for own in found]), torch.cat([own.indices for own in found])
 
-    def to(self, device: torch.device) -> Similarity:
-        """Return the operator with its tensors on `device`."""
-        moved = object.__new__(Similarity)
-        for key, value in vars(self).items():
-            is_tensor = isinstance(value, torch.Tensor)
-            object.__setattr__(moved, key, value.to(device) if is_tensor else value)
-        return moved
+    def _to_anchor(self, Z: torch.Tensor) -> torch.Tensor:
+        """Distances from prepared queries to the anchor."""
+        if self.points is None:
+            return Z[:, self.first_row[0]]
+        return self.metric.block(Z, self.points[:1])[:, 0]
 
 
-def _block_of(metric: Metric, points: torch.Tensor | None, table: torch.Tensor | None) -> Any:
+def _block_of(metric: Metric, points: torch.Tensor | None, table: torch.Tensor | None) -> Block:
     """Return ``block(i, j)``, the distances between two sets of indices."""
     if table is not None:
         return lambda i, j: table[i][:, j]
@@ -376,40 +383,13 @@ def _block_of(metric: Metric, points: torch.Tensor | None, table: torch.Tensor |
 
 
 def _symmetric_table(metric: Metric, points: torch.Tensor) -> torch.Tensor:
-    check_symmetry(metric, points)
+    """All distances under a metric that is dear or may not be symmetric, checked."""
     table = metric.block(points, points)
-    # A host metric may round d(a, b) and d(b, a) differently; the upper triangle decides.
-    upper = table.triu(1)
-    return upper + upper.mT
-
-
-def _equal_row_groups(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Number of each row, equal for equal rows, and the first row of each number."""
-    host = as_numpy(points) + 0.0  # -0.0 and 0.0 are one point but two patterns of bits
-    if host.shape[1] == 1:
-        return _in_order_of_appearance(host[:, 0])
-    host = np.ascontiguousarray(host)
-    patterns = host.view(np.dtype((np.void, host.dtype.itemsize * host.shape[1])))[:, 0]
-    return _in_order_of_appearance(patterns)
-
-
-def _zero_distance_groups(n: int, block: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Number of each point, equal for those linked by distances of zero, and the first of each."""
-    edges = []
-    size = rows_per_block(16 * n, min(n, _BLOCK_ROWS))
-    every = torch.arange(n)
-    for rows in block_slices(n, size):
-        pairs = torch.nonzero(block(every[rows], every) == 0).cpu().numpy()
-        edges.append(pairs + [rows.start, 0])
-    i, j = np.concatenate(edges).T
-    graph = coo_array((np.ones(len(i), dtype=np.int8), (i, j)), shape=(n, n))
-    return _in_order_of_appearance(connected_components(graph, directed=False)[1])
-
-
-def _in_order_of_appearance(labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Number labels by first appearance; also return the index of each first appearance."""
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return torch.from_numpy(rank[inverse]), torch.from_numpy(first[order])
+    check_distances(table, f"metric={metric.name!r}", _ASYMMETRY)
+    table.fill_diagonal_(0.0)
+    for rows in block_slices(len(table), _BLOCK_ROWS):
+        # d(a, b) and d(b, a) may round differently; the upper triangle decides.
+        table[rows.stop :, rows] = table[rows, rows.stop :].mT
+        own = table[rows, rows].triu()
+        table[rows, rows] = own + own.mT
+    return table

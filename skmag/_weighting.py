@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
 from skmag._answers import Answers, Question
 from skmag._arrays import (
     ArrayKind,
     as_numpy,
-    as_tensor,
-    check_points,
-    float64_device,
+    converted,
     resolve_device,
 )
-from skmag._metrics import Metric, check_distances, check_non_negative, resolve_metric
-from skmag._scale import check_scale, resolve_scale
-from skmag._similarity import Similarity
-
-MetricLike = str | Callable[..., float]
+from skmag._input import MetricLike, build_similarity, check_2d, query_tensor, rounding_of
+from skmag._metrics import check_distances
 
 
 class LeaveOneOut(NamedTuple):
@@ -78,9 +72,9 @@ class Weighting:
     Parameters
     ----------
     answers : Answers
-        The solved weighting, in tensors.
+        The solved weighting, in tensors (internal).
     kind : ArrayKind
-        How to hand arrays back.
+        How to hand arrays back (internal).
 
     Attributes
     ----------
@@ -119,8 +113,8 @@ class Weighting:
     """
 
     def __init__(self, answers: Answers, kind: ArrayKind) -> None:
-        self.answers = answers
-        self.kind = kind
+        self._answers = answers
+        self._kind = kind
 
     def __repr__(self) -> str:
         return (
@@ -131,37 +125,37 @@ class Weighting:
     @property
     def weights(self) -> Any:
         """Weight of each input row; copies of a point share its weight equally."""
-        return self._by_row(self.answers.weights / self.answers.similarity.counts)
+        return self._by_row(self._answers.weights / self._answers.similarity.counts)
 
     @property
     def magnitude(self) -> float:
         """Sum of the weights, the effective number of points."""
-        return self.answers.magnitude
+        return self._answers.magnitude
 
     @property
     def t(self) -> float:
         """The scale."""
-        return self.answers.similarity.t
+        return self._answers.similarity.t
 
     @property
     def solver(self) -> str:
         """Name of the solver that ran."""
-        return self.answers.factor.name
+        return self._answers.factor.name
 
     @property
     def reason(self) -> str:
         """Why this solver was chosen."""
-        return self.answers.reason
+        return self._answers.reason
 
     @property
     def n_samples(self) -> int:
         """Number of input rows."""
-        return len(self.answers.similarity.group)
+        return len(self._answers.similarity.group)
 
     @property
     def n_points(self) -> int:
         """Number of distinct points."""
-        return len(self.answers.similarity)
+        return len(self._answers.similarity)
 
     def potential(self, Z: Any) -> Any:
         """Return how well query points are represented: h = k w.
@@ -175,6 +169,11 @@ class Weighting:
         -------
         array of shape (n_queries,)
             Potentials, 1 on points of X and towards 0 far away.
+
+        Raises
+        ------
+        ValueError
+            If the queries do not fit X; the message names them.
         """
         return self._ask(Z, lambda probe: probe.potential)
 
@@ -190,6 +189,11 @@ class Weighting:
         -------
         array of shape (n_queries,)
             Residuals (the kriging variance), 0 on points of X and towards 1 far away.
+
+        Raises
+        ------
+        ValueError
+            If the queries do not fit X; the message names them.
         """
         return self._ask(Z, lambda probe: probe.residual)
 
@@ -205,8 +209,13 @@ class Weighting:
         -------
         array of shape (n_queries,)
             ``(1 - h) / r``. A query on a point of X with c copies gets a share ``w / (c + 1)``.
+
+        Raises
+        ------
+        ValueError
+            If the queries do not fit X; the message names them.
         """
-        return self._ask(Z, self.answers.joining_weights)
+        return self._ask(Z, self._answers.joining_weights)
 
     def gain(self, Z: Any) -> Any:
         """Return how much the magnitude would grow if each query point alone joined X.
@@ -220,8 +229,13 @@ class Weighting:
         -------
         array of shape (n_queries,)
             ``(1 - h)^2 / r``, 0 on points of X.
+
+        Raises
+        ------
+        ValueError
+            If the queries do not fit X; the message names them.
         """
-        return self._ask(Z, self.answers.gains)
+        return self._ask(Z, self._answers.gains)
 
     def loss(self) -> Any:
         """Return how much the magnitude would fall without each point of X.
@@ -231,7 +245,7 @@ class Weighting:
         array of shape (n_samples,)
             ``w_i^2 / (zeta^-1)_ii`` for each input row; a point leaves with all its copies.
         """
-        return self._by_row(self.answers.gains(self.answers.left_out()))
+        return self._by_row(self._answers.gains(self._answers.left_out()))
 
     def leave_one_out(self) -> LeaveOneOut:
         """Return what X without x_i says of x_i, for every i and without refitting.
@@ -243,12 +257,12 @@ class Weighting:
             ``potential`` 1 - w_i / (zeta^-1)_ii and ``gain`` w_i^2 / (zeta^-1)_ii, where w_i
             belongs to the distinct point: copies of a point are left out together.
         """
-        own = self.answers.left_out()
+        own = self._answers.left_out()
         return LeaveOneOut(
-            weight=self._by_row(self.answers.weights),
+            weight=self._by_row(self._answers.weights),
             residual=self._by_row(own.residual),
             potential=self._by_row(own.potential),
-            gain=self._by_row(self.answers.gains(own)),
+            gain=self._by_row(self._answers.gains(own)),
         )
 
     def extend(self, points: Any) -> Weighting:
@@ -265,9 +279,18 @@ class Weighting:
         Weighting
             Its rows are those of X followed by the new ones. The factor of X is extended, not
             computed again (weighting-vector-applications, section 2.1).
+
+        Raises
+        ------
+        ValueError
+            If the points do not fit X; the message names them.
+        MemoryError
+            If the larger factor does not fit.
+        numpy.linalg.LinAlgError
+            If the larger similarity matrix has no inverse.
         """
         new, _ = self._queries(points, "points", joining=True)
-        return Weighting(self.answers.extended(new), self.kind)
+        return Weighting(self._answers.extended(new), self._kind)
 
     def drop(self, indices: Any) -> Weighting:
         """Return the weighting of X without some rows, through the Schur complement.
@@ -289,42 +312,31 @@ class Weighting:
             If `indices` are not rows of X or name all of them.
         """
         rows = _row_indices(indices, self.n_samples)
-        return Weighting(self.answers.dropped(rows), self.kind)
+        return Weighting(self._answers.dropped(rows), self._kind)
 
     def _by_row(self, values: torch.Tensor) -> Any:
-        return self.kind.wrap(self.answers.similarity.to_rows(values))
+        return self._kind.wrap(self._answers.similarity.to_rows(values))
 
     def _ask(self, Z: Any, question: Question) -> Any:
         queries, kind = self._queries(Z, "Z")
-        return kind.wrap(question(self.answers.probe(queries)))
+        return kind.wrap(question(self._answers.probe(queries)))
 
     def _queries(
         self, Z: Any, name: str, *, joining: bool = False
     ) -> tuple[torch.Tensor, ArrayKind]:
         """Validated queries, and the kind of array they came in."""
-        queries = check_2d(Z, name)
-        similarity = self.answers.similarity
+        similarity, queries = self._answers.similarity, check_2d(Z, name)
         if similarity.points is None:
-            expected = self.n_samples + (len(queries) if joining else 0)
-            what = "one distance for each row of X" + (" and of points" if joining else "")
+            columns = self.n_samples + (len(queries) if joining else 0)
         else:
-            expected, what = similarity.points.shape[1], "as many features as X"
-        if queries.shape[1] != expected:
-            raise ValueError(f"{name} has {queries.shape[1]} columns, expected {expected}: {what}")
-        data = as_tensor(queries, similarity.device, copy=joining)
-        if similarity.points is None:
-            check_non_negative(data, name)
-            if joining:
-                check_distances(data[:, self.n_samples :], name, _tolerance(queries))
-        else:
-            data = similarity.metric.points(data, name)
+            columns = similarity.points.shape[1]
+        data = query_tensor(queries, name, similarity.metric, columns, similarity.device)
+        if joining and similarity.points is None:
+            check_distances(data[:, self.n_samples :], name, rounding_of(queries))
         return data, ArrayKind.of(queries)
 
     def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> Weighting:
-        kind = ArrayKind.of(converter(np.zeros(1)))
-        sample = kind.wrap(torch.zeros(1))
-        device = sample.device if isinstance(sample, torch.Tensor) else torch.device("cpu")
-        return Weighting(self.answers.to(float64_device(device)), kind)
+        return Weighting(*converted(self._answers, converter))
 
 
 def weighting(
@@ -378,6 +390,10 @@ def weighting(
     -----
     NotPositiveDefiniteWarning
         If the similarity matrix is not positive definite; a symmetric indefinite solve answers.
+    scipy.linalg.LinAlgWarning
+        If points are so close that the weights of close points are accurate to less than 1e-6, or
+        that float64 cannot tell them apart (they are merged). Magnitude and potentials are not
+        concerned.
 
     See Also
     --------
@@ -406,53 +422,6 @@ def weighting(
     place = resolve_device(device, array)
     similarity = build_similarity(array, t, metric, metric_params, place)
     return Weighting(Answers.of(similarity, solver, place), kind)
-
-
-def build_similarity(
-    array: Any,
-    t: Any,
-    metric: MetricLike,
-    metric_params: Mapping[str, Any] | None,
-    device: torch.device,
-    *,
-    purpose: str = "weighting",
-    name: str = "X",
-) -> Similarity:
-    """Return the operator zeta of a validated `array`, with "scale" resolved for `purpose`."""
-    scale = check_scale(t)
-    resolved = resolve_metric(metric, metric_params, array)
-    similarity = Similarity.of(validated_tensor(array, resolved, device, name), resolved, name=name)
-    median = similarity.median_distance() if scale is None else 1.0
-    return similarity.at(resolve_scale(scale, purpose, median))
-
-
-def validated_tensor(
-    array: Any, metric: Metric, device: torch.device, name: str = "X"
-) -> torch.Tensor:
-    """Return a validated array as a tensor that belongs to us; check precomputed distances."""
-    data = as_tensor(array, device)
-    if metric.precomputed:
-        check_distances(data, name, _tolerance(array))
-    return data
-
-
-def check_2d(values: Any, name: str) -> Any:
-    """Validate points or distances; refuse sparse and empty input by name."""
-    if sp.issparse(values):
-        raise ValueError(
-            f"{name} is sparse ({type(values).__name__}); distances need dense points, pass "
-            f"{name}.toarray()"
-        )
-    shape: Sequence[int] | None = getattr(values, "shape", None)
-    if (shape is not None and 0 in tuple(shape)) or (isinstance(values, list) and not values):
-        found = tuple(shape) if shape is not None else (0,)
-        raise ValueError(f"{name} is empty, its shape is {found}; at least one point is needed")
-    return check_points(values, name)
-
-
-def _tolerance(array: Any) -> float:
-    """Asymmetry that counts as rounding in a table of this precision."""
-    return 1e-5 if "float32" in str(getattr(array, "dtype", "")) else 1e-10
 
 
 def _row_indices(indices: Any, n: int) -> np.ndarray:

@@ -60,7 +60,7 @@ def available() -> list[str]:
     Examples
     --------
     >>> from skmag.datasets import available
-    >>> available() == [] or "iris" not in available()
+    >>> isinstance(available(), list)
     True
     """
     folder = os.environ.get("SKMAG_DATA")
@@ -96,7 +96,9 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray]:
     Examples
     --------
     >>> from skmag.datasets import available, load
-    >>> X, y = load("ionosphere") if "ionosphere" in available() else ([], [])
+    >>> if "ionosphere" in available():
+    ...     X, y = load("ionosphere")
+    ...     assert X.shape == (351, 34)
     """
     if name not in _READERS:
         raise ValueError(f"name={name!r} is unknown; use one of {sorted(_READERS)}")

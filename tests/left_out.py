@@ -1,9 +1,42 @@
-"""Brute force for the classifiers: every score from weightings made afresh by dense inversion."""
+"""Brute force for the classifiers, and what their test modules share.
+
+Every score here comes from weightings made afresh by dense inversion.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from reference import dense, dense_inverse
+
+METHODS = ("predict_proba", "predict_log_proba", "decision_function", "predict")
+
+
+def blobs(n: int = 90, n_classes: int = 3, d: int = 3, seed: int = 0) -> Any:
+    """Classes of equal size that overlap, in turns."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % n_classes
+    centers = 2 * rng.normal(size=(n_classes, d))
+    return centers[y] + rng.normal(size=(n, d)), y
+
+
+def queries(n: int = 40, d: int = 3, seed: int = 1) -> np.ndarray:
+    """Points among and around those of :func:`blobs`."""
+    return 2 * np.random.default_rng(seed).normal(size=(n, d))
+
+
+def assert_same_answers(
+    found: Any, expected: Any, Z: Any, W: Any = None, rtol: float = 1e-10
+) -> None:
+    """Compare two fitted classifiers on queries `Z`; `found` is asked with `W` if given."""
+    W = Z if W is None else W
+    for method in METHODS[:3]:
+        ours, theirs = (np.asarray(getattr(m, method)(A)) for m, A in ((found, W), (expected, Z)))
+        # The slope of the probabilities is as good as the minimizer that found it.
+        tolerance = rtol if method == "decision_function" else max(rtol, 1e-5)
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance, err_msg=method)
+    assert found.predict(W).tolist() == expected.predict(Z).tolist()
 
 
 def without(points: np.ndarray, z: np.ndarray) -> np.ndarray:

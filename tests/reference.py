@@ -1,14 +1,32 @@
-"""Independent references: the definitions written down once more, slowly and with many digits."""
+"""Independent references, slow and with many digits, and what else several test modules share."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import mpmath
 import numpy as np
+import pytest
 from scipy.spatial.distance import cdist
 
 DIGITS = 50
+QUESTIONS = ("potential", "residual", "joining_weight", "gain")
+
+
+def normal(n: int = 7, d: int = 3, seed: int = 0) -> np.ndarray:
+    """Points of a normal cloud."""
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def with_copies() -> np.ndarray:
+    """Twelve points of the plane, nine of them distinct."""
+    X = normal(12, 2)
+    X[[3, 7, 8]] = X[1]
+    return X
 
 
 def dense(X: Any, t: float, metric: str = "euclidean", **params: Any) -> np.ndarray:
@@ -63,9 +81,7 @@ def mp_questions(X: Any, t: float, Z: Any) -> dict[str, list[mpmath.mpf]]:
     with mpmath.workdps(DIGITS):
         zeta, cross = mp_similarity(X, X, t), mp_similarity(Z, X, t)
         ones = mpmath.lu_solve(zeta, mpmath.ones(len(X), 1))
-        answers: dict[str, list[mpmath.mpf]] = {
-            name: [] for name in ("potential", "residual", "joining_weight", "gain")
-        }
+        answers: dict[str, list[mpmath.mpf]] = {name: [] for name in QUESTIONS}
         for i in range(cross.rows):
             k = cross[i, :].T
             h = (k.T * ones)[0]
@@ -84,3 +100,48 @@ def relative_error(found: Any, exact: Any) -> float:
             float(abs(mpmath.mpf(float(a)) - b) / (abs(b) if b else mpmath.mpf(1)))
             for a, b in zip(found, exact, strict=True)
         )
+
+
+def error_in_norm(found: Any, exact: Any) -> float:
+    """Greatest error of `found`, relative to the greatest exact number."""
+    greatest = max(abs(x) for x in exact)
+    return float(max(abs(float(x) - y) / greatest for x, y in zip(found, exact, strict=True)))
+
+
+def host(values: Any) -> np.ndarray:
+    """Return an array of any library, on any device, as a numpy array."""
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
+
+
+def answers(space: Any, Z: Any) -> dict[str, np.ndarray]:
+    """Everything that a weighting says: of queries `Z`, of its own points, and its weights."""
+    out = {name: host(getattr(space, name)(Z)) for name in QUESTIONS}
+    out |= {f"own {name}": host(value) for name, value in space.leave_one_out()._asdict().items()}
+    return out | {"loss": host(space.loss()), "weights": host(space.weights)}
+
+
+def assert_same(found: Any, expected: Any, rtol: float) -> None:
+    """Compare what :func:`answers` returns, each answer relative to its greatest entry."""
+    for name, value in expected.items():
+        scale = max(1e-300, np.abs(value).max())
+        np.testing.assert_allclose(found[name], value, rtol=rtol, atol=rtol * scale, err_msg=name)
+
+
+def peak_memory(setup: str, work: str) -> int:
+    """Bytes that `work` takes at its peak beyond what stands after `setup`, in a fresh process."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux tells the peak of a process and forgets it")
+    lines = [
+        "from pathlib import Path",
+        setup,
+        "Path('/proc/self/clear_refs').write_text('5')",
+        "before = Path('/proc/self/status').read_text()",
+        work,
+        "print(before, Path('/proc/self/status').read_text())",
+    ]
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
+    )
+    before = re.findall(r"VmRSS:\s+(\d+)", ran.stdout)[0]
+    peak = re.findall(r"VmHWM:\s+(\d+)", ran.stdout)[1]
+    return 1024 * (int(peak) - int(before))

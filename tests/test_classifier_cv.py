@@ -42,9 +42,6 @@ def searched():
     return model, X, y
 
 
-# --- leave-one-out -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_scores_equal_dense_leave_one_out(searched, criterion):
     model, X, y = searched
@@ -140,9 +137,6 @@ def test_little_working_memory(searched):
     np.testing.assert_allclose(small.cv_results_, model.cv_results_, rtol=1e-9, atol=1e-12)
 
 
-# --- the choice --------------------------------------------------------------------------------
-
-
 def test_the_best_candidate_wins(searched):
     model, _, y = searched
     assert model.scores_.shape == (3, 5)
@@ -235,9 +229,6 @@ def test_unusable_parameters_are_named(params, message):
         MagnitudeClassifierCV(**params).fit(*blobs())
 
 
-# --- scoring -----------------------------------------------------------------------------------
-
-
 def test_balanced_accuracy(searched):
     _, X, y = searched
     model = MagnitudeClassifierCV(
@@ -300,6 +291,17 @@ def test_a_callable_scorer_is_handed_left_out_predictions():
         np.testing.assert_allclose(proba.sum(1), 1)
 
 
+@pytest.mark.parametrize("nan", [0, 1, 2])
+def test_candidates_without_a_score_do_not_win(nan):
+    values = [0.25, 0.75, 0.5]
+    values[nan] = np.nan
+    scores = iter(values)
+    model = MagnitudeClassifierCV(TS, scoring=lambda *args: next(scores)).fit(*blobs())
+    np.testing.assert_array_equal(model.scores_[:, 0], values)
+    assert model.best_t_ == TS[np.nanargmax(values)]
+    assert model.best_score_ == np.nanmax(values)
+
+
 def test_sample_weight_is_routed_to_the_scorer():
     X, y = blobs()
     weight = np.random.default_rng(0).uniform(size=len(y))
@@ -328,9 +330,6 @@ def test_metadata_without_routing_is_refused():
         scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
     with pytest.raises(ValueError, match="enable_metadata_routing"):
         MagnitudeClassifierCV(TS, scoring=scorer).fit(X, y, sample_weight=np.ones(len(y)))
-
-
-# --- in company --------------------------------------------------------------------------------
 
 
 def test_in_a_pipeline_and_a_cross_validation():

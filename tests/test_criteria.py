@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from left_out import as_score, criterion_values, without
-from reference import dense_inverse
+from reference import dense_inverse, normal
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
@@ -32,18 +32,11 @@ def score_of(criterion, answers, Z):
     return scores(criterion, answers, answers.probe(torch.from_numpy(Z))).numpy()
 
 
-def points(n, d=3, seed=0):
-    return np.random.default_rng(seed).normal(size=(n, d))
-
-
-# --- formulas ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("t", [0.05, 0.7, 5.0])
 @pytest.mark.parametrize("d", [1, 3])
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_scores_follow_from_the_weighting_of_points_and_query_together(criterion, d, t):
-    X, Z = points(20, d), points(9, d, seed=1) * 2
+    X, Z = normal(20, d), normal(9, d, seed=1) * 2
     found = score_of(criterion, solved(X, t), Z)
     expected = [as_score(criterion, criterion_values(X, z, t)[criterion]) for z in Z]
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
@@ -52,7 +45,7 @@ def test_scores_follow_from_the_weighting_of_points_and_query_together(criterion
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_copies_of_training_points_change_no_score(criterion):
-    X, Z = points(15), points(6, seed=1)
+    X, Z = normal(15), normal(6, seed=1)
     expected = score_of(criterion, solved(X), Z)
     np.testing.assert_allclose(
         score_of(criterion, solved(np.vstack([X, X[:5], X[:2]])), Z), expected, rtol=1e-12
@@ -61,14 +54,14 @@ def test_copies_of_training_points_change_no_score(criterion):
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_values_undo_scores(criterion):
-    X, Z = points(20), points(5, seed=1)
+    X, Z = normal(20), normal(5, seed=1)
     found = values(criterion, score_of(criterion, solved(X), Z))
     expected = [criterion_values(X, z, 1.0)[criterion] for z in Z]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_on_a_point_of_the_class():
-    X = points(12)
+    X = normal(12)
     X = np.vstack([X, X[:1], X[:1]])
     answers, w = solved(X), dense_inverse(X[:12], 1.0).sum(1)
     tiny = -np.log(np.finfo(float).tiny)
@@ -86,7 +79,7 @@ def test_on_a_point_of_the_class():
 
 @pytest.mark.parametrize("criterion", ["residual", "weight", "gain", "potential"])
 def test_scores_rank_far_queries_where_the_criterion_itself_has_rounded(criterion):
-    X = points(10)
+    X = normal(10)
     Z = np.array([[60.0, 0.0, 0.0], [61.0, 0.0, 0.0], [100.0, 0.0, 0.0], [300.0, 0.0, 0.0]])
     found = score_of(criterion, solved(X), Z)
     assert (np.diff(found) < 0).all()
@@ -98,24 +91,21 @@ def test_scores_rank_far_queries_where_the_criterion_itself_has_rounded(criterio
 @pytest.mark.parametrize("t", [1e-12, 1e-6, 1e6, 1e12])
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_scores_are_finite_at_every_scale(criterion, t):
-    X, Z = points(12), np.vstack([points(4, seed=1), points(12)[:3], np.full((1, 3), 1e200)])
+    X, Z = normal(12), np.vstack([normal(4, seed=1), normal(12)[:3], np.full((1, 3), 1e200)])
     assert np.isfinite(score_of(criterion, solved(X, t), Z)).all()
 
 
 def test_gain_is_the_growth_of_the_magnitude():
-    X, Z = points(20), points(5, seed=1)
+    X, Z = normal(20), normal(5, seed=1)
     grown = [dense_inverse(np.vstack([X, z]), 1.0).sum() - dense_inverse(X, 1.0).sum() for z in Z]
     np.testing.assert_allclose(values("gain", score_of("gain", solved(X), Z)), grown, rtol=1e-8)
-
-
-# --- left out ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("solver", ["cholesky", "mixed", "indefinite"])
 @pytest.mark.parametrize("t", [0.1, 2.0])
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_left_out_scores_equal_fresh_weightings(criterion, t, solver):
-    X = points(18)
+    X = normal(18)
     found = left_out_scores(criterion, solved(X, t, solver)).numpy()
     expected = [as_score(criterion, criterion_values(without(X, x), x, t)[criterion]) for x in X]
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
@@ -123,7 +113,7 @@ def test_left_out_scores_equal_fresh_weightings(criterion, t, solver):
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_left_out_scores_on_the_line(criterion):
-    X = points(18, 1)
+    X = normal(18, 1)
     found = left_out_scores(criterion, solved(X)).numpy()
     expected = [as_score(criterion, criterion_values(without(X, x), x, 1.0)[criterion]) for x in X]
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
@@ -132,12 +122,9 @@ def test_left_out_scores_on_the_line(criterion):
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_nothing_is_further_from_a_class_than_its_only_point_left_out(criterion):
     # What remains of the class represents nothing: like a query infinitely far away.
-    answers = solved(points(1))
+    answers = solved(normal(1))
     found = left_out_scores(criterion, answers).numpy()
     np.testing.assert_array_equal(found, score_of(criterion, answers, np.full((1, 3), 1e200)))
-
-
-# --- ties --------------------------------------------------------------------------------------
 
 
 def settled_winner(score, potential=(0, 0, 0), copies=(0, 0, 0), distance=(0, 0, 0)):
@@ -171,9 +158,6 @@ def test_what_settles_ties_is_not_asked_otherwise():
 def test_the_difference_of_two_settled_scores_is_not_zero(value):
     out = settle_ties(np.full((1, 2), value), *np.zeros((2, 1, 2)), np.array([[2.0, 1.0]]))
     assert out[0, 1] - out[0, 0] > 0
-
-
-# --- probabilities -----------------------------------------------------------------------------
 
 
 def test_log_probabilities():

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import dense, dense_inverse, mp_weighting, relative_error
+from reference import dense, mp_weighting, normal, relative_error, with_copies
 from scipy.spatial.distance import cdist
 from sklearn import config_context
 
@@ -43,21 +43,8 @@ PER_POINT = {"weights", "potential"}
 SCALED = sorted(set(FUNCTIONS) - {"grid"})
 
 
-def normal(n=7, d=3, seed=0):
-    return np.random.default_rng(seed).normal(size=(n, d))
-
-
-def with_copies():
-    X = normal(12, 2)
-    X[[3, 7, 8]] = X[1]
-    return X
-
-
 def grid(n, d):
     return np.stack(np.meshgrid(*[np.linspace(0, 1, n)] * d), -1).reshape(-1, d)
-
-
-# --- accuracy ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("t", [1e-12, 1e-6, 1e-2, 1.0, 30.0, 1e3, 1e12])
@@ -119,8 +106,6 @@ def test_every_solver(name, solver):
     assert_allclose(f(X, solver=solver), f(X), rtol=1e-8)
     assert_allclose(f(X[:, :1], solver=solver), f(X[:, :1], solver="line"), rtol=1e-8)
 
-
-# --- kinds of input ---------------------------------------------------------------------------
 
 KINDS = {
     "list": np.ndarray.tolist,
@@ -254,9 +239,6 @@ def test_two_points_of_two_classes(d):
     assert_allclose(magnitude_potential_ratio(X, [0, 1]), [[0, 1], [1, 0]], atol=1e-12)
 
 
-# --- as a function of scale -------------------------------------------------------------------
-
-
 @quickly
 @given(st.integers(0, 10**6), st.integers(2, 12), st.sampled_from([1, 2, 5]))
 def test_function_is_magnitude_at_each_scale(seed, n, d):
@@ -305,9 +287,6 @@ def test_dimension_of_a_curve_and_of_a_square():
     assert fine > 1.75
 
 
-# --- spread -----------------------------------------------------------------------------------
-
-
 @quickly
 @given(st.integers(0, 10**6), st.integers(2, 12), st.sampled_from([1, 2, 9]), st.sampled_from(TS))
 def test_spread_is_its_definition_and_below_magnitude(seed, n, d, t):
@@ -324,9 +303,6 @@ def test_limits_of_spread():
     assert spread(np.eye(6), t=0.7) == pytest.approx(magnitude(np.eye(6), t=0.7), rel=1e-13)
 
 
-# --- scales -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("c", [1e-9, 1e9])
 @pytest.mark.parametrize("d", [1, 3, 40])
 def test_grid_of_scales_follows_the_units(d, c):
@@ -339,93 +315,6 @@ def test_grid_of_scales_follows_the_units(d, c):
     assert scale_grid(X, 1).shape == (1,)
     assert_allclose(scale_grid(X, np.int64(5)), found)
 
-
-# --- potentials -------------------------------------------------------------------------------
-
-
-def class_potential(z, points, t):
-    return (np.exp(-t * cdist(z[None], points)) @ dense_inverse(points, t).sum(1))[0]
-
-
-def without(points, z):
-    return np.unique(points[(points != z).any(1)], axis=0)
-
-
-@pytest.mark.parametrize("t", TS)
-@pytest.mark.parametrize("d", [1, 2])
-def test_potential_by_brute_force(d, t):
-    X = with_copies()[:, :d]
-    queries = np.concatenate([Z[:, :d], X[:3]])
-    points = np.unique(X, axis=0)
-    expected = [class_potential(z, points, t) for z in queries]
-    assert_allclose(magnitude_potential(X, queries, t=t), expected, rtol=1e-9)
-    assert_array_equal(magnitude_potential(X, X, t=t), 1.0)
-    left_out = [class_potential(x, without(X, x), t) for x in X]
-    assert_allclose(magnitude_potential(X, t=t), left_out, rtol=1e-9)
-
-
-@pytest.mark.parametrize("t", TS)
-@pytest.mark.parametrize("d", [1, 2])
-def test_potential_ratio_by_brute_force(d, t):
-    X = with_copies()[:, :d]
-    y = np.array(list("bbaabbbabaca"))  # copies 1, 3, 7, 8 in two classes; "c" has one member
-    parts = [X[y == label] for label in "abc"]
-    queries = np.concatenate([Z[:, :d], X[:3]])
-    found = magnitude_potential_ratio(X, y, queries, t=t)
-    whole = np.unique(X, axis=0)
-    expected = [
-        [class_potential(z, np.unique(p, axis=0), t) / class_potential(z, whole, t) for p in parts]
-        for z in queries
-    ]
-    assert_allclose(found, expected, rtol=1e-8)
-    expected = []
-    for x, label in zip(X, y, strict=True):
-        row = []
-        for name, part in zip("abc", parts, strict=True):
-            points = without(part, x) if name == label else np.unique(part, axis=0)
-            row.append(class_potential(x, points, t) if len(points) else 0.0)
-        expected.append(np.array(row) / class_potential(x, without(X, x), t))
-    assert_allclose(magnitude_potential_ratio(X, y, t=t), expected, rtol=1e-8, atol=1e-12)
-
-
-def test_potential_ratio_of_one_class_is_one():
-    assert_allclose(magnitude_potential_ratio(Z, [3] * 5), 1.0, rtol=1e-12)
-    assert_allclose(magnitude_potential_ratio(Z, [3] * 5, normal()), 1.0, rtol=1e-12)
-
-
-@pytest.mark.parametrize("labels", [list, np.array, pd.Series, torch.tensor, tuple])
-def test_kinds_of_labels(labels):
-    numbers = [2, 0, 0, 1, 2, 0, 1]
-    expected = magnitude_potential_ratio(normal(), np.array(numbers))
-    assert_array_equal(magnitude_potential_ratio(normal(), labels(numbers)), expected)
-
-
-def test_precomputed_queries():
-    X = with_copies()
-    y = np.arange(12) % 3
-    tables = cdist(X, X), cdist(Z[:, :2], X)
-    found = magnitude_potential(*tables, metric="precomputed")
-    assert_allclose(found, magnitude_potential(X, Z[:, :2]), rtol=1e-9)
-    found = magnitude_potential_ratio(tables[0], y, tables[1], metric="precomputed")
-    assert_allclose(found, magnitude_potential_ratio(X, y, Z[:, :2]), rtol=1e-9)
-
-
-@pytest.mark.parametrize("d", [1, 2])
-@pytest.mark.parametrize("t", [10.0, 60.0])
-def test_small_potentials_keep_their_digits(d, t):
-    # Far from the rest a potential is exp(-t d): small, yet it is what a ratio compares.
-    X = np.arange(4.0)[:, None] * np.eye(1, d) + 1
-    y = [0, 0, 1, 1]
-    ends = [class_potential(x, without(X, x), t) for x in X]
-    queries = X + 0.25
-    expected = [class_potential(z, X, t) for z in queries]
-    assert_allclose(magnitude_potential(X, queries, t=t), expected, rtol=1e-9)
-    assert_allclose(magnitude_potential(X, t=t), ends, rtol=1e-6)
-    ratio = magnitude_potential_ratio(X, y, t=t)
-    assert_allclose(ratio[[0, 3], [0, 1]], 1.0, rtol=1e-6)
-
-
-# --- refusals ---------------------------------------------------------------------------------
 
 NAMES = sorted(FUNCTIONS)
 BAD_X = {
@@ -488,33 +377,6 @@ def test_bad_scales(function, ts):
 def test_bad_number_of_scales(n_scales):
     with pytest.raises(ValueError, match="n_scales"):
         scale_grid(normal(), n_scales)
-
-
-@pytest.mark.parametrize(
-    "y", [[0, 1], [], 3, None, np.zeros((7, 1)), np.zeros((7, 2)), [0, 1, np.nan, 1, 0, 1, 0]]
-)
-def test_bad_labels(y):
-    with pytest.raises(ValueError, match=r"\by\b"):
-        magnitude_potential_ratio(normal(), y)
-
-
-@pytest.mark.parametrize(
-    ("queries", "message"),
-    [
-        (Z[:, :2], "Z has 2"),
-        (np.empty((0, 3)), "Z is empty"),
-        (np.full((1, 3), np.nan), "Z contains NaN"),
-        (sp.csr_array(Z), "Z is sparse"),
-        (Z[0], "2D array"),
-    ],
-)
-def test_bad_queries(queries, message):
-    for call in (
-        lambda: magnitude_potential(normal(), queries),
-        lambda: magnitude_potential_ratio(normal(), Y, queries),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
 
 
 @pytest.mark.parametrize("name", NAMES)

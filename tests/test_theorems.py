@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from reference import dense, dense_inverse
+from reference import dense, dense_inverse, normal
 from scipy.optimize import brentq
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist, pdist
@@ -31,10 +31,6 @@ def clouds(draw, least=2, most=10, dimensions=(1, 2, 3, 8)):
     row = st.tuples(*[st.integers(-40, 40)] * d)
     rows = draw(st.lists(row, min_size=least, max_size=most, unique=True))
     return np.array(rows) / 8
-
-
-def normal(n, d=3, seed=0):
-    return np.random.default_rng(seed).normal(size=(n, d))
 
 
 def grid(side, step, d):
@@ -65,9 +61,6 @@ def padded(values, rows, n):
     out = np.zeros(n)
     out[rows] = values
     return out
-
-
-# --- closed forms -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("distance", [1e-9, 0.1, 1.0, 7.0, 1e3])
@@ -173,9 +166,6 @@ def test_product_of_spaces_under_cityblock():  # Leinster 2013, Proposition 2.3.
     assert magnitude(product, metric="cityblock") == pytest.approx(np.prod(factors), rel=1e-12)
 
 
-# --- limits and growth in t -------------------------------------------------------------------
-
-
 @quickly
 @given(clouds())
 def test_limits_in_t(X):  # BDKF, Theorems 3 and 4 and section 1.2; TGS, Appendix C
@@ -217,9 +207,6 @@ def test_rescaling_bounds(X, base, t):  # AWSGS, Theorem 6
     before, after = magnitude(X, t=base), magnitude(X, t=base * t)
     assert before / t <= after * (1 + 1e-12)
     assert after <= t ** X.shape[1] * before * (1 + 1e-12)
-
-
-# --- bounds, inclusion, invariance ------------------------------------------------------------
 
 
 @quickly
@@ -321,9 +308,6 @@ def test_magnitude_is_submodular_on_three_points(sides):  # AWSGS, Theorem 5
     for i in range(3):
         assert sum(pairs) - pairs[i] >= whole + 1 - 1e-9
         assert pairs[i] + 1 >= whole - 1e-9
-
-
-# --- gluing -----------------------------------------------------------------------------------
 
 
 @quickly

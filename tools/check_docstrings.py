@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from functools import cached_property
+from types import ModuleType
 
 from numpydoc.validate import validate
 
@@ -39,20 +40,22 @@ def methods(cls: type) -> Iterator[str]:
                 yield name
 
 
-def targets() -> Iterator[tuple[str, set[str]]]:
-    for name in skmag.__all__:
-        value = getattr(skmag, name)
-        if inspect.isclass(value):
+def targets(module: ModuleType) -> Iterator[tuple[str, set[str]]]:
+    for name in module.__all__:
+        value, path = getattr(module, name), f"{module.__name__}.{name}"
+        if inspect.ismodule(value):
+            yield from targets(value)
+        elif inspect.isclass(value):
             is_exception = issubclass(value, BaseException)
-            yield f"skmag.{name}", SKIPPED_IN_EXCEPTIONS if is_exception else SKIPPED
-            yield from ((f"skmag.{name}.{m}", SKIPPED_IN_METHODS) for m in methods(value))
+            yield path, SKIPPED_IN_EXCEPTIONS if is_exception else SKIPPED
+            yield from ((f"{path}.{m}", SKIPPED_IN_METHODS) for m in methods(value))
         elif callable(value):
-            yield f"skmag.{name}", SKIPPED
+            yield path, SKIPPED
 
 
 def main() -> int:
     checked, problems = 0, []
-    for target, skipped in targets():
+    for target, skipped in targets(skmag):
         checked += 1
         for code, message in validate(target)["errors"]:
             if code not in skipped:

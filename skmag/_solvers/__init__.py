@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from typing import Any
 
 import torch
+from scipy.linalg import LinAlgWarning
 
 from skmag._arrays import float64_device
 from skmag._similarity import Similarity
-from skmag._solvers._base import Factor, IndefiniteError, NotPositiveDefiniteWarning, Probe
+from skmag._solvers._base import (
+    Factor,
+    IndefiniteError,
+    NotPositiveDefiniteWarning,
+    Probe,
+    singular_share,
+    stack_level,
+)
 from skmag._solvers._cholesky import CholeskyFactor
 from skmag._solvers._indefinite import IndefiniteFactor
 from skmag._solvers._line import LineFactor
@@ -34,8 +40,6 @@ __all__ = [
 SOLVERS: dict[str, type[Factor]] = {
     kind.name: kind for kind in (LineFactor, CholeskyFactor, MixedFactor, IndefiniteFactor)
 }
-
-_NORMS = ("euclidean", "cityblock", "chebyshev", "minkowski")
 
 
 def choose(similarity: Similarity, device: torch.device) -> tuple[str, str]:
@@ -80,7 +84,7 @@ def choose(similarity: Similarity, device: torch.device) -> tuple[str, str]:
 def is_on_a_line(similarity: Similarity) -> bool:
     """Whether the points have one feature under a norm, all of which agree there."""
     points = similarity.points
-    return points is not None and points.shape[1] == 1 and similarity.metric.name in _NORMS
+    return points is not None and points.shape[1] == 1 and similarity.metric.is_norm
 
 
 def factor(similarity: Similarity, solver: str, device: torch.device) -> tuple[Factor, str]:
@@ -121,10 +125,37 @@ def factor(similarity: Similarity, solver: str, device: torch.device) -> tuple[F
     try:
         return SOLVERS[name].prepare(similarity), reason
     except IndefiniteError as error:
-        return indefinite(similarity, error), "the similarity matrix is not positive definite"
+        return _rescued(similarity, reason, error)
 
 
-def indefinite(similarity: Similarity, error: Any) -> Factor:
+def _rescued(similarity: Similarity, reason: str, error: IndefiniteError) -> tuple[Factor, str]:
+    """Factor a similarity whose Cholesky factorization failed: merge, or go indefinite.
+
+    Under a metric of negative type only rounding can fail, between points so close that float64
+    does not tell them apart beside the others. At such a distance d one point or two change the
+    magnitude by less than t d, which is rounding too; the user is told all the same.
+    """
+    if similarity.metric.positive_definite:
+        reach = float(similarity.anchor.max()) if similarity.nearly_constant else 1 / similarity.t
+        radius = 4 * singular_share(len(similarity)) * reach
+        merged = similarity.coalesced(radius)
+        if len(merged) < len(similarity):
+            warnings.warn(
+                f"{len(similarity) - len(merged)} of the n={len(similarity)} distinct points lie "
+                f"within {radius:.1e} of another, which float64 cannot resolve at "
+                f"t={similarity.t!r}; they were merged with it and share its weight. Make points "
+                "equal that are meant to be equal.",
+                LinAlgWarning,
+                stacklevel=stack_level(),
+            )
+            try:
+                return CholeskyFactor.prepare(merged), reason
+            except IndefiniteError as again:
+                similarity, error = merged, again
+    return indefinite(similarity, error), "the similarity matrix is not positive definite"
+
+
+def indefinite(similarity: Similarity, error: IndefiniteError) -> Factor:
     """Solve without positive definiteness, and say so."""
     prepared = IndefiniteFactor.prepare(similarity)
     expected = (
@@ -140,14 +171,6 @@ def indefinite(similarity: Similarity, error: Any) -> Factor:
         f"may be negative and bounds on the magnitude do not hold.{expected} Choose a larger t, "
         "or solver='indefinite' to accept this without a warning.",
         NotPositiveDefiniteWarning,
-        stacklevel=_stack_level(),
+        stacklevel=stack_level(),
     )
     return prepared
-
-
-def _stack_level() -> int:
-    """Level at which a warning raised by this function's caller points out of the package."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("skmag."):
-        frame, level = frame.f_back, level + 1
-    return level

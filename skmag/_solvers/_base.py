@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from skmag._arrays import block_slices, rows_per_block
+from skmag._arrays import Portable, block_slices, rows_per_block
 from skmag._similarity import Similarity
 
+EPS = torch.finfo(torch.float64).eps
 # Below this excess of (zeta^-1)_ii over one, too few of its digits are left.
 _LONELY = 1e-6
 # Right sides solved together: wide enough for matrix products.
 _BLOCK = 512
+
+
+_WRAPPERS = ("skmag", "joblib", "sklearn")
 
 
 class NotPositiveDefiniteWarning(UserWarning):
@@ -54,8 +59,10 @@ class Probe:
         r = 1 - k zeta^-1 k'.
     explained : tensor of shape (n_queries,)
         1 - r.
+    on_point : bool tensor of shape (n_queries,)
+        Whether the query is a point of X.
     nearest_distance : tensor of shape (n_queries,)
-        t times the distance to the nearest point.
+        Distance to the nearest point; of a point that was left out, to the nearest other.
     nearest : tensor of shape (n_queries,)
         Index of that point among the distinct ones.
     """
@@ -64,11 +71,12 @@ class Probe:
     deficit: torch.Tensor
     residual: torch.Tensor
     explained: torch.Tensor
+    on_point: torch.Tensor
     nearest_distance: torch.Tensor
     nearest: torch.Tensor
 
 
-class Factor(ABC):
+class Factor(Portable, ABC):
     """A solver's state for one similarity, made by :meth:`prepare`.
 
     Solvers differ in how they hold zeta; the questions are the same. Vectors over the points are
@@ -76,28 +84,9 @@ class Factor(ABC):
     """
 
     name: ClassVar[str]
-    definite: ClassVar[bool] = True
 
     similarity: Similarity
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Plain arrays travel everywhere: to machines without this device, and through skops.
-        return {
-            key: value.cpu().numpy() if isinstance(value, torch.Tensor) else value
-            for key, value in vars(self).items()
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for key, value in state.items():
-            is_array = isinstance(value, np.ndarray)
-            setattr(self, key, torch.from_numpy(value) if is_array else value)
-
-    def to(self, device: torch.device) -> Factor:
-        """Return the factor with its tensors on `device`."""
-        moved = object.__new__(type(self))
-        for key, value in vars(self).items():
-            setattr(moved, key, value.to(device) if hasattr(value, "to") else value)
-        return moved
+    definite: bool = True
 
     @classmethod
     @abstractmethod
@@ -132,8 +121,11 @@ class Factor(ABC):
         """Derivative of the magnitude in t."""
 
     @abstractmethod
-    def probe(self, Z: torch.Tensor) -> Probe:
-        """Answer for prepared query points, few enough for one block."""
+    def probe(self, Z: torch.Tensor, weights: torch.Tensor) -> Probe:
+        """Answer for prepared query points, few enough for one block.
+
+        `weights` are those of :meth:`weighting`.
+        """
 
     @abstractmethod
     def probe_bytes(self) -> int:
@@ -158,8 +150,6 @@ class AnchoredFactor(Factor):
         1 - h(z)   (1 - k_0) - s w
         r(z)       (1 - k_0^2) - s S^-1 s',   s the row of S that belongs to z.
     """
-
-    _others: torch.Tensor  # weights without the anchor's, kept by `weighting`
 
     @abstractmethod
     def solve(self, B: torch.Tensor) -> torch.Tensor:
@@ -188,38 +178,37 @@ class AnchoredFactor(Factor):
         w = self.solve(ones)[:, 0]
         w[0] = 0.0
         magnitude = 1.0 + float(ones[:, 0] @ w)
-        self._others = w.clone()
         w[0] = 1 - self.anchor_column()[:, 0] @ w
         return w, magnitude
 
-    def probe(self, Z: torch.Tensor) -> Probe:
+    def probe(self, Z: torch.Tensor, weights: torch.Tensor) -> Probe:
         query = self.similarity.query(Z)
-        joint = query.anchored @ self._others
+        joint = query.anchored @ weights
         explained = self.quadratic(query.anchored.mT)
         k = torch.exp(-query.anchor_distance)
-        return self._on_points(
+        return self._settled(
             Probe(
                 potential=k + joint,
                 deficit=torch.expm1(-query.anchor_distance).neg_() - joint,
                 residual=torch.expm1(-2 * query.anchor_distance).neg_() - explained,
                 explained=k.square() + explained,
+                on_point=query.nearest_distance == 0,
                 nearest_distance=query.nearest_distance,
                 nearest=query.nearest,
             )
         )
 
-    def _on_points(self, probe: Probe) -> Probe:
+    def _settled(self, probe: Probe) -> Probe:
         """Settle what rounding leaves open: queries on points, and the bounds of r."""
-        on_point = probe.nearest_distance == 0
-        probe.potential[on_point] = 1.0
-        probe.deficit[on_point] = 0.0
         if self.definite:
             # The nearest point alone explains exp(-2 t d); no residual can exceed the rest.
-            most = torch.expm1(-2 * probe.nearest_distance).neg_()
-            noise = torch.finfo(torch.float64).eps * most
+            most = torch.expm1(-2 * self.similarity.t * probe.nearest_distance).neg_()
+            noise = EPS * most
             probe.residual.copy_(probe.residual.maximum(noise).minimum(most))
-        probe.residual[on_point] = 0.0
-        probe.explained[on_point] = 1.0
+        probe.potential[probe.on_point] = 1.0
+        probe.deficit[probe.on_point] = 0.0
+        probe.residual[probe.on_point] = 0.0
+        probe.explained[probe.on_point] = 1.0
         return probe
 
     def left_out(self, weights: torch.Tensor, points: torch.Tensor) -> Probe:
@@ -229,17 +218,32 @@ class AnchoredFactor(Factor):
         residual = diagonal.reciprocal()
         deficit = weights[points] * residual
         potential, explained = 1 - deficit, (diagonal - 1) * residual
-        lonely = torch.nonzero(diagonal - 1 < _LONELY)[:, 0]
-        if len(lonely):
-            # Where little is explained, 1 - w / p and 1 - 1 / p cancel; the sums over the others,
-            # with the column of zeta^-1 that belongs to the point, do not.
-            for own in lonely.split(rows_per_block(self.probe_bytes(), _BLOCK)):
+        nearest = torch.full_like(residual, torch.inf)
+        for rows in block_slices(len(points), rows_per_block(self.probe_bytes(), _BLOCK)):
+            distance = self.similarity.distances_of(points[rows])
+            others = torch.exp(distance * -self.similarity.t)
+            index = torch.arange(len(others), device=others.device)
+            others[index, points[rows]] = 0.0
+            distance[index, points[rows]] = torch.inf
+            nearest[rows] = distance.min(dim=1).values
+            lonely = torch.nonzero(diagonal[rows] - 1 < _LONELY)[:, 0]
+            if len(lonely):
+                # Where little is explained, 1 - w / p and 1 - 1 / p cancel; the sums over the
+                # others, with the column of zeta^-1 that belongs to the point, do not.
+                own = lonely + rows.start
                 column = self.inverse_columns(points[own])
-                others = self.similarity.others_of(points[own])
-                explained[own] = -(others * column.mT).sum(1) * residual[own]
-                potential[own] = others @ weights - (others * column.mT).sum(1) * deficit[own]
-        unknown = torch.full_like(residual, torch.inf)
-        return Probe(potential, deficit, residual, explained, unknown, points)
+                missed = -(others[lonely] * column.mT).sum(1)
+                explained[own] = missed * residual[own]
+                potential[own] = others[lonely] @ weights + missed * deficit[own]
+        return Probe(
+            potential=potential,
+            deficit=deficit,
+            residual=residual,
+            explained=explained,
+            on_point=torch.zeros_like(points, dtype=torch.bool),
+            nearest_distance=nearest,
+            nearest=points,
+        )
 
     def derivative(self, weights: torch.Tensor) -> float:
         return self.similarity.derivative_form(weights)
@@ -279,7 +283,7 @@ def singular_share(n: int) -> float:
     Errors of n subtractions add up like a random walk; 8 is the margin that tells exactly singular
     graphs from the closest pairs that still have digits.
     """
-    return 8 * float(n) ** 0.5 * torch.finfo(torch.float64).eps
+    return 8 * float(n) ** 0.5 * EPS
 
 
 def refuse_singular(similarity: Similarity, why: str) -> np.linalg.LinAlgError:
@@ -291,3 +295,15 @@ def refuse_singular(similarity: Similarity, why: str) -> np.linalg.LinAlgError:
         f"at distance {distance!r}: if they are the same point, make them equal (equal rows are "
         "merged); otherwise the space has no unique weighting at this t, try another t."
     )
+
+
+def stack_level() -> int:
+    """Level at which a warning of this function's caller points to the user's line.
+
+    Frames of this package and of joblib's and scikit-learn's wrappers around it are passed over;
+    inside a worker thread none other is left, and the outermost is as good as any.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] in _WRAPPERS:
+        frame, level = frame.f_back, level + 1
+    return level

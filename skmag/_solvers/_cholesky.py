@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
+from scipy.linalg import LinAlgWarning
 
 from skmag._similarity import Similarity
-from skmag._solvers._base import AnchoredFactor, IndefiniteError, singular_share
+from skmag._solvers._base import (
+    EPS,
+    AnchoredFactor,
+    IndefiniteError,
+    singular_share,
+    stack_level,
+)
 from skmag._solvers._memory import check_memory, exact_bytes
 
 # Columns updated together when points leave: wide enough for matrix products.
 _UPDATE_COLUMNS = 64
+# From this many points on that leave together, a new factor is cheaper than an update.
+_UPDATED_POINTS = 64
+# Relative accuracy of the weights beyond which the user is told.
+_POOR = 1e-6
 
 
 class CholeskyFactor(AnchoredFactor):
@@ -39,11 +52,26 @@ class CholeskyFactor(AnchoredFactor):
         check_memory(n, exact_bytes(n, 8), similarity.device, cls.name)
         matrix = torch.empty(n, n, dtype=torch.float64, device=similarity.device)
         blocks = (
-            similarity.anchored_blocks() if similarity.merged else similarity.similarity_blocks()
+            similarity.anchored_blocks()
+            if similarity.nearly_constant
+            else similarity.similarity_blocks()
         )
         for rows, block in blocks:
             matrix[rows, rows.start :] = block
-        return cls(similarity, factor_in_place(matrix))
+        lower, share = factor_in_place(matrix)
+        # A bound in theory grows with n; ten is what errors against many digits stay under.
+        accuracy = 10 * EPS / share
+        if accuracy > _POOR:
+            warnings.warn(
+                f"The similarity matrix of n={n} points under metric={similarity.metric.name!r} at "
+                f"t={similarity.t!r} is close to singular (points that nearly coincide, or a "
+                "smooth metric): weights of neighbours are accurate to a relative "
+                f"{accuracy:.0e} only; the magnitude and potentials are not concerned. Make "
+                "points equal that are meant to be equal, or use a larger t.",
+                LinAlgWarning,
+                stacklevel=stack_level(),
+            )
+        return cls(similarity, lower)
 
     def solve(self, B: torch.Tensor) -> torch.Tensor:
         half = torch.linalg.solve_triangular(self.lower, B, upper=False)
@@ -58,13 +86,14 @@ class CholeskyFactor(AnchoredFactor):
         if n == old:
             return CholeskyFactor(similarity, self.lower)
         check_memory(n, exact_bytes(n, 8), similarity.device, self.name)
-        anchored = _anchored_tail(similarity, old)
+        joined = torch.arange(old, n, device=similarity.device)
+        anchored = similarity.anchored_rows(joined)
         cross = torch.linalg.solve_triangular(self.lower, anchored[:, :old].mT, upper=False)
         corner = anchored[:, old:].addmm_(cross.mT, cross, alpha=-1)
         lower = torch.zeros(n, n, dtype=torch.float64, device=similarity.device).mT
         lower[:old, :old] = self.lower
         lower[old:, :old] = cross.mT
-        lower[old:, old:] = factor_in_place(corner.contiguous())
+        lower[old:, old:] = factor_in_place(corner.contiguous())[0]
         return CholeskyFactor(similarity, lower)
 
     def dropped(self, similarity: Similarity, kept: torch.Tensor) -> CholeskyFactor:
@@ -81,8 +110,9 @@ class CholeskyFactor(AnchoredFactor):
         leaving = torch.ones(old, dtype=torch.bool, device=kept.device)
         leaving[kept] = False
         anchor_leaves = bool(leaving[0])
-        if similarity.merged and (anchor_leaves or not self.similarity.merged):
-            # The factor of a nearly constant zeta is not to be had from one with larger entries.
+        # A factor of a nearly constant zeta is not to be had from one with larger entries.
+        lost = similarity.nearly_constant and (anchor_leaves or not self.similarity.nearly_constant)
+        if lost or old - len(kept) > _UPDATED_POINTS:
             return self.prepare(similarity)
         leaving[0] = False
         rows = self.lower[kept]
@@ -98,7 +128,7 @@ class CholeskyFactor(AnchoredFactor):
         return CholeskyFactor(similarity, _updated(lower, update))
 
 
-def factor_in_place(matrix: torch.Tensor) -> torch.Tensor:
+def factor_in_place(matrix: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Cholesky factor of a matrix whose upper triangle is filled, in the matrix's own memory.
 
     Parameters
@@ -108,8 +138,10 @@ def factor_in_place(matrix: torch.Tensor) -> torch.Tensor:
 
     Returns
     -------
-    tensor of shape (n, n)
+    lower : tensor of shape (n, n)
         Lower factor, column-major.
+    share : float
+        Least share of a diagonal entry that its elimination left.
 
     Raises
     ------
@@ -123,24 +155,10 @@ def factor_in_place(matrix: torch.Tensor) -> torch.Tensor:
     if int(info) != 0:
         raise IndefiniteError(f"pivot {int(info)} of {len(matrix)} is not positive")
     left = lower.diagonal().square() / diagonal
-    if bool(left.min() <= singular_share(len(matrix))):
-        raise IndefiniteError(f"pivot {int(left.argmin()) + 1} of {len(matrix)} is mere rounding")
-    return lower
-
-
-def _anchored_tail(similarity: Similarity, old: int) -> torch.Tensor:
-    """Rows of S that belong to the points from `old` on."""
-    index = torch.arange(old, len(similarity), device=similarity.device)
-    if similarity.table is not None:
-        distance = similarity.table[index]
-    else:
-        assert similarity.points is not None
-        distance = similarity.metric.block(similarity.points[index], similarity.points)
-    t, anchor = similarity.t, similarity.anchor
-    out = (anchor[index, None] + anchor - distance).mul_(-t).expm1_().neg_()
-    out.mul_(torch.exp(distance * -t))
-    out[:, old:].diagonal().copy_(torch.expm1(-2 * t * anchor[index]).neg_())
-    return out
+    share, pivot = float(left.min()), int(left.argmin()) + 1
+    if share <= singular_share(len(matrix)):
+        raise IndefiniteError(f"pivot {pivot} of {len(matrix)} is mere rounding")
+    return lower, share
 
 
 def _updated(lower: torch.Tensor, update: torch.Tensor) -> torch.Tensor:

@@ -20,13 +20,18 @@ class IndefiniteFactor(AnchoredFactor):
         L and D as LAPACK packs them.
     pivots : tensor of shape (n_points,)
         Interchanges; negative pairs mark blocks of two.
+    definite : bool
+        Whether all of D is positive after all.
     """
 
     name = "indefinite"
     definite = False
 
-    def __init__(self, similarity: Similarity, compact: torch.Tensor, pivots: torch.Tensor) -> None:
+    def __init__(
+        self, similarity: Similarity, compact: torch.Tensor, pivots: torch.Tensor, definite: bool
+    ) -> None:
         self.similarity = similarity
+        self.definite = definite
         self.compact = compact
         self.pivots = pivots
 
@@ -39,10 +44,11 @@ class IndefiniteFactor(AnchoredFactor):
             matrix[rows, rows.start :] = block
             matrix[rows.start :, rows] = block.mT
         compact, pivots, _ = torch.linalg.ldl_factor_ex(matrix)
-        smallest, greatest = _pivot_range(compact[1:, 1:], pivots[1:])
+        values = _pivot_values(compact, pivots)
+        smallest, greatest = float(values.abs().min()), float(values.abs().max())
         if not smallest > singular_share(n) * greatest:
             raise refuse_singular(similarity, f"pivots between {smallest:.3g} and {greatest:.3g}")
-        return cls(similarity, compact, pivots)
+        return cls(similarity, compact, pivots, definite=bool(values.min() > 0))
 
     def solve(self, B: torch.Tensor) -> torch.Tensor:
         return torch.linalg.ldl_solve(self.compact, self.pivots, B.contiguous())
@@ -51,22 +57,16 @@ class IndefiniteFactor(AnchoredFactor):
         return (B * self.solve(B)).sum(0)
 
 
-def _pivot_range(compact: torch.Tensor, pivots: torch.Tensor) -> tuple[float, float]:
-    """Least and greatest absolute eigenvalue of the block-diagonal D."""
-    if not len(pivots):
-        return 1.0, 1.0
-    values, i = [], 0
+def _pivot_values(compact: torch.Tensor, pivots: torch.Tensor) -> torch.Tensor:
+    """Eigenvalues of the block-diagonal D, without the 1 of the eliminated anchor."""
     diagonal, below = compact.diagonal().cpu(), compact.diagonal(-1).cpu()
-    marks = pivots.cpu()
+    marks, values, i = pivots.cpu(), [], 1
     while i < len(marks):
         if marks[i] > 0 or i + 1 == len(marks):
-            values.append(diagonal[i].abs())
+            values.append(diagonal[i : i + 1])
             i += 1
             continue
-        block = torch.stack(
-            [torch.stack([diagonal[i], below[i]]), torch.stack([below[i], diagonal[i + 1]])]
-        )
-        values.extend(torch.linalg.eigvalsh(block).abs())
+        block = torch.stack([diagonal[i], below[i], below[i], diagonal[i + 1]]).reshape(2, 2)
+        values.append(torch.linalg.eigvalsh(block))
         i += 2
-    stacked = torch.stack(values)
-    return float(stacked.min()), float(stacked.max())
+    return torch.cat(values) if values else torch.ones(1, dtype=torch.float64)

@@ -44,11 +44,12 @@ class LineFactor(Factor):
         return 1.0 + float(torch.tanh(self.half_gap).sum())
 
     def left_out(self, weights: torch.Tensor, points: torch.Tensor) -> Probe:
-        out = torch.full((1,), torch.inf, dtype=torch.float64, device=points.device)
-        gap = torch.cat([out, 2 * self.half_gap, out])
+        beyond = torch.full((1,), torch.inf, dtype=torch.float64, device=points.device)
+        gap = torch.cat([beyond, self.position.diff(), beyond])
         rank = self._rank()[points]
-        unknown = out.expand(len(points)).clone()
-        return _between(gap[rank], gap[rank + 1], unknown, points)
+        a, b, t = gap[rank], gap[rank + 1], self.similarity.t
+        on_point = torch.zeros_like(points, dtype=torch.bool)
+        return _between(a * t, b * t, on_point, a.minimum(b), points)
 
     def derivative(self, weights: torch.Tensor) -> float:
         half = self.half_gap / self.similarity.t
@@ -72,18 +73,19 @@ class LineFactor(Factor):
         out[self.order[at[upper] + 1], column[upper]] = beside[at[upper]]
         return out
 
-    def probe(self, Z: torch.Tensor) -> Probe:
+    def probe(self, Z: torch.Tensor, weights: torch.Tensor) -> Probe:
         z, n, t = Z[:, 0].contiguous(), len(self.position), self.similarity.t
         right = torch.searchsorted(self.position, z).clamp_(max=n - 1)
         left = (right - 1).clamp_(min=0)
         to_left, to_right = (z - self.position[left]).abs(), (z - self.position[right]).abs()
         nearer = to_left <= to_right
-        distance = torch.where(nearer, to_left, to_right) * t
+        distance = torch.where(nearer, to_left, to_right)
         # Beyond an end there is one neighbour: the other is infinitely far.
         outside = (z <= self.position[0]) | (z >= self.position[-1])
-        a = torch.where(outside, distance, to_left * t)
+        a = torch.where(outside, distance, to_left) * t
         b = torch.where(outside, torch.full_like(a, torch.inf), to_right * t)
-        return _between(a, b, distance, self.order[torch.where(nearer, left, right)])
+        nearest = self.order[torch.where(nearer, left, right)]
+        return _between(a, b, distance == 0, distance, nearest)
 
     def probe_bytes(self) -> int:
         return 16 * 8
@@ -101,7 +103,11 @@ class LineFactor(Factor):
 
 
 def _between(
-    a: torch.Tensor, b: torch.Tensor, distance: torch.Tensor, nearest: torch.Tensor
+    a: torch.Tensor,
+    b: torch.Tensor,
+    on_point: torch.Tensor,
+    distance: torch.Tensor,
+    nearest: torch.Tensor,
 ) -> Probe:
     """Answers for queries at t times the distances a and b from their two neighbours.
 
@@ -116,6 +122,7 @@ def _between(
         deficit=torch.expm1(-a) * torch.expm1(-b) / (1 + u * v),
         residual=left * right / both,
         explained=(u.square() * right + v.square() * left) / both,
+        on_point=on_point,
         nearest_distance=distance,
         nearest=nearest,
     )

@@ -44,7 +44,7 @@ class MixedFactor(AnchoredFactor):
         n = len(similarity)
         device = factor_device or similarity.device
         check_memory(n, exact_bytes(n, 4), device, cls.name)
-        diagonal = torch.expm1(-2 * similarity.t * similarity.anchor).neg_()
+        diagonal = similarity.anchored_diagonal()
         diagonal[0] = 1.0
         unit = diagonal.rsqrt()
         matrix = torch.empty(n, n, dtype=torch.float32, device=device)
@@ -52,13 +52,19 @@ class MixedFactor(AnchoredFactor):
             block.mul_(unit[rows, None]).mul_(unit[rows.start :])
             matrix[rows, rows.start :] = block.to(device=device, dtype=torch.float32)
         try:
-            lower = factor_in_place(matrix)
+            lower, _ = factor_in_place(matrix)
         except IndefiniteError as error:
             raise np.linalg.LinAlgError(
                 f"the similarity matrix of n={n} points at t={similarity.t!r} is too "
                 f"ill-conditioned for a float32 factor ({error}); use solver='cholesky'"
             ) from error
         return cls(similarity, lower, unit[:, None])
+
+    def extended(self, similarity: Similarity) -> MixedFactor:
+        return self.prepare(similarity, self.lower.device)
+
+    def dropped(self, similarity: Similarity, kept: torch.Tensor) -> MixedFactor:
+        return self.prepare(similarity, self.lower.device)
 
     def solve(self, B: torch.Tensor) -> torch.Tensor:
         x = self._rough(B)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from reference import dense
+from reference import dense, normal, peak_memory
 
 from skmag import weighting
 from skmag._metrics import resolve_metric
@@ -12,10 +12,6 @@ from skmag._solvers._cholesky import CholeskyFactor, factor_in_place
 
 def similarity(X, t):
     return Similarity.of(torch.from_numpy(np.array(X)), resolve_metric("euclidean", None), t)
-
-
-def normal(n, d=3, seed=0):
-    return np.random.default_rng(seed).normal(size=(n, d))
 
 
 def schur(X, t):
@@ -51,13 +47,26 @@ def test_solve_and_quadratic_agree_with_the_dense_inverse(t):
     np.testing.assert_allclose(quadratic, (B * x).sum(0).numpy(), rtol=1e-10)
 
 
-def test_factoring_takes_no_second_matrix():
+def test_factoring_in_place():
     matrix = torch.from_numpy(dense(normal(10), 1.0))
-    pointer = matrix.data_ptr()
-    lower = factor_in_place(matrix)
-    assert lower.data_ptr() == pointer
-    L = lower.numpy()
-    np.testing.assert_allclose(np.tril(L) @ np.tril(L).T, dense(normal(10), 1.0), rtol=1e-13)
+    lower, share = factor_in_place(matrix)
+    L = np.tril(lower.numpy())
+    np.testing.assert_allclose(L @ L.T, dense(normal(10), 1.0), rtol=1e-13)
+    assert share == pytest.approx((np.diag(L) ** 2).min(), rel=1e-13)
+
+
+def test_factoring_takes_no_second_matrix():
+    n = 3000
+    setup = f"""
+import torch
+from skmag._solvers._cholesky import factor_in_place
+factor_in_place(torch.eye(300, dtype=torch.float64))
+X = torch.arange({n}, dtype=torch.float64)[:, None] / 100
+matrix = torch.cdist(X, X).neg_().exp_()
+"""
+    # That a second matrix would be seen, and that there is none.
+    assert peak_memory(setup, "other = matrix.clone()") > 0.9 * 8 * n**2
+    assert peak_memory(setup, "factor_in_place(matrix)") < 0.5 * 8 * n**2
 
 
 def test_an_indefinite_matrix_is_refused_with_its_pivot():

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import skmag._solvers as solvers
-from skmag import weighting
+from skmag import magnitude, weighting
 from skmag._metrics import resolve_metric
 from skmag._similarity import Similarity
 from skmag._solvers import SOLVERS, choose, factor
@@ -83,3 +83,11 @@ def test_the_weighting_says_which_solver_ran_and_why(solver):
         "one feature: closed form on the real line" if solver == "auto" else "asked for"
     )
     assert space.magnitude == pytest.approx(1 + np.tanh(0.5) + np.tanh(1.0), rel=1e-14)
+
+
+def test_a_weighted_norm_of_one_feature_is_no_line():
+    X, params = [[0.0], [1.0]], {"p": 2, "w": [4.0]}
+    found = magnitude(X, metric="minkowski", metric_params=params)
+    assert found == pytest.approx(2 / (1 + np.exp(-2)), rel=1e-14)
+    with pytest.raises(ValueError, match="solver='line'"):
+        magnitude(X, metric="minkowski", metric_params=params, solver="line")

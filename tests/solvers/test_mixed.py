@@ -1,19 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from reference import mp_weighting, relative_error
+from reference import QUESTIONS, mp_weighting, normal, relative_error
 from sklearn import config_context
 
 from skmag import weighting
 from skmag._metrics import resolve_metric
 from skmag._similarity import Similarity
 from skmag._solvers._mixed import MixedFactor
-
-QUESTIONS = ("potential", "residual", "joining_weight", "gain")
-
-
-def normal(n, d=3, seed=0):
-    return np.random.default_rng(seed).normal(size=(n, d))
 
 
 @pytest.mark.parametrize("t", [1e-12, 1e-6, 0.1, 1.0, 100.0])

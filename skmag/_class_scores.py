@@ -1,0 +1,79 @@
+"""Scores of queries, and of training points left out, under every class of a labelled set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from skmag._arrays import as_numpy
+from skmag._class_answers import ClassAnswers
+from skmag._criteria import left_out_scores, scores, settle_ties
+from skmag._solvers import Probe
+
+
+def query_scores(
+    answers: ClassAnswers, data: torch.Tensor, criterion: str, n_jobs: int | None
+) -> np.ndarray:
+    """Settled scores of prepared queries under each class, of shape (n_queries, n_classes)."""
+
+    def ask(c: int, part: Any) -> tuple[np.ndarray, ...]:
+        probe = part.probe(answers.queries(c, data))
+        return _columns(scores(criterion, part, probe), part, probe)
+
+    return _settled(answers.map(ask, n_jobs=n_jobs))
+
+
+def training_scores(
+    answers: ClassAnswers,
+    data: torch.Tensor,
+    rows: np.ndarray,
+    criteria: list[str],
+    n_jobs: int | None,
+) -> dict[str, np.ndarray]:
+    """Settled scores of training rows under each criterion, each left out of its own class.
+
+    Parameters
+    ----------
+    answers : ClassAnswers
+        The solved classes.
+    data : tensor
+        Prepared training points, or their distances.
+    rows : int64 ndarray
+        Rows to ask about.
+    criteria : list of str
+        What decides.
+    n_jobs : int or None
+        Classes asked in parallel.
+
+    Returns
+    -------
+    dict of ndarray of shape (len(rows), n_classes)
+        Scores of each criterion.
+    """
+
+    def ask(c: int, part: Any) -> dict[str, tuple[np.ndarray, ...]]:
+        probe = answers.training_probe(c, data, rows)
+        out = {}
+        for criterion in criteria:
+            score = scores(criterion, part, probe)
+            if criterion == "percentile":
+                where, points = answers.own_points(c, rows)
+                score[where] = left_out_scores(criterion, part, points)
+            out[criterion] = _columns(score, part, probe)
+        return out
+
+    columns = answers.map(ask, n_jobs=n_jobs)
+    return {criterion: _settled([of[criterion] for of in columns]) for criterion in criteria}
+
+
+def _columns(score: torch.Tensor, part: Any, probe: Probe) -> tuple[np.ndarray, ...]:
+    """One class's column of scores and of what settles ties."""
+    parts = (score, probe.potential, part.copies(probe), probe.nearest_distance)
+    return tuple(as_numpy(values) for values in parts)
+
+
+def _settled(columns: list[tuple[np.ndarray, ...]]) -> np.ndarray:
+    score, potential, copies, distance = (np.stack(part, 1) for part in zip(*columns, strict=True))
+    return settle_ties(score, potential, copies, distance)
