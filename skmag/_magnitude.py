@@ -232,7 +232,10 @@ def magnitude_function(
     similarity, kind, place = _similarity(X, metric, metric_params, device)
     scales = _resolved_scales(ts, similarity)
     similarity = _for_many_scales(similarity, len(scales))
-    values = [factor(similarity.at(t), solver, place)[0].magnitude() for t in scales]
+    values, spent = [], None
+    for t in scales:
+        spent, _ = factor(similarity.at(t), solver, place, spent)
+        values.append(spent.magnitude())
     return kind.wrap(torch.tensor(values, dtype=torch.float64))
 
 
@@ -302,12 +305,11 @@ def magnitude_dimension(
         ts = default_grid(20, similarity.median_distance())
     scales = _resolved_scales(ts, similarity)
     similarity = _for_many_scales(similarity, len(scales))
-    slopes = []
+    slopes, spent = [], None
     for t in scales:
-        at_t = similarity.at(t)
-        prepared, _ = factor(at_t, solver, place)
-        w, value = prepared.weighting()
-        slopes.append(t * prepared.derivative(w) / value)
+        spent, _ = factor(similarity.at(t), solver, place, spent)
+        w, value = spent.weighting()
+        slopes.append(t * spent.derivative(w) / value)
     return max(slopes)
 
 

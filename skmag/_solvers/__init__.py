@@ -87,7 +87,9 @@ def is_on_a_line(similarity: Similarity) -> bool:
     return points is not None and points.shape[1] == 1 and similarity.metric.is_norm
 
 
-def factor(similarity: Similarity, solver: str, device: torch.device) -> tuple[Factor, str]:
+def factor(
+    similarity: Similarity, solver: str, device: torch.device, spent: Factor | None = None
+) -> tuple[Factor, str]:
     """Prepare `similarity` with a named solver, or with the one that :func:`choose` names.
 
     Parameters
@@ -98,6 +100,8 @@ def factor(similarity: Similarity, solver: str, device: torch.device) -> tuple[F
         Name of a solver.
     device : torch.device
         Where factors are to live.
+    spent : Factor, default=None
+        A factor that nobody will ask again, whose memory may be overwritten.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def factor(similarity: Similarity, solver: str, device: torch.device) -> tuple[F
     if name == "mixed":
         return MixedFactor.prepare(similarity, factor_device=device), reason
     try:
-        return SOLVERS[name].prepare(similarity), reason
+        return SOLVERS[name].prepare(similarity, spent), reason
     except IndefiniteError as error:
         return _rescued(similarity, reason, error)
 

@@ -90,8 +90,11 @@ class Factor(Portable, ABC):
 
     @classmethod
     @abstractmethod
-    def prepare(cls, similarity: Similarity) -> Factor:
-        """Factor `similarity`; raise IndefiniteError if that needs a positive definite one."""
+    def prepare(cls, similarity: Similarity, spent: Factor | None = None) -> Factor:
+        """Factor `similarity`; raise IndefiniteError if that needs a positive definite one.
+
+        The memory of a `spent` factor of as many points may be used again.
+        """
 
     @abstractmethod
     def magnitude(self) -> float:

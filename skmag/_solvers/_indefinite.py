@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from skmag._similarity import Similarity
-from skmag._solvers._base import AnchoredFactor, refuse_singular, singular_share
+from skmag._solvers._base import AnchoredFactor, Factor, refuse_singular, singular_share
 from skmag._solvers._memory import check_memory, exact_bytes
 
 
@@ -36,7 +36,7 @@ class IndefiniteFactor(AnchoredFactor):
         self.pivots = pivots
 
     @classmethod
-    def prepare(cls, similarity: Similarity) -> IndefiniteFactor:
+    def prepare(cls, similarity: Similarity, spent: Factor | None = None) -> IndefiniteFactor:
         n = len(similarity)
         check_memory(n, 3 * exact_bytes(n, 8), similarity.device, cls.name)
         matrix = torch.empty(n, n, dtype=torch.float64, device=similarity.device)

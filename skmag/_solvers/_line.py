@@ -31,7 +31,7 @@ class LineFactor(Factor):
         self.half_gap = (similarity.t / 2) * self.position.diff()
 
     @classmethod
-    def prepare(cls, similarity: Similarity) -> LineFactor:
+    def prepare(cls, similarity: Similarity, spent: Factor | None = None) -> LineFactor:
         return cls(similarity)
 
     def weighting(self) -> tuple[torch.Tensor, float]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from skmag._similarity import Similarity
-from skmag._solvers._base import AnchoredFactor, IndefiniteError
+from skmag._solvers._base import AnchoredFactor, Factor, IndefiniteError
 from skmag._solvers._cholesky import factor_in_place
 from skmag._solvers._memory import check_memory, exact_bytes
 
@@ -39,7 +39,10 @@ class MixedFactor(AnchoredFactor):
 
     @classmethod
     def prepare(
-        cls, similarity: Similarity, factor_device: torch.device | None = None
+        cls,
+        similarity: Similarity,
+        spent: Factor | None = None,
+        factor_device: torch.device | None = None,
     ) -> MixedFactor:
         n = len(similarity)
         device = factor_device or similarity.device
@@ -61,10 +64,10 @@ class MixedFactor(AnchoredFactor):
         return cls(similarity, lower, unit[:, None])
 
     def extended(self, similarity: Similarity) -> MixedFactor:
-        return self.prepare(similarity, self.lower.device)
+        return self.prepare(similarity, factor_device=self.lower.device)
 
     def dropped(self, similarity: Similarity, kept: torch.Tensor) -> MixedFactor:
-        return self.prepare(similarity, self.lower.device)
+        return self.prepare(similarity, factor_device=self.lower.device)
 
     def solve(self, B: torch.Tensor) -> torch.Tensor:
         x = self._rough(B)

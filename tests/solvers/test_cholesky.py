@@ -115,3 +115,24 @@ def test_a_lattice_whose_points_are_many_is_solved():
     # Under the 1-norm the magnitude of a product is the product of magnitudes.
     line = 1 + 19 * np.tanh(0.5 * 0.3)
     assert weighting(X, t=0.3, metric="cityblock").magnitude == pytest.approx(line**2, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_both_lapacks_give_one_factor(dtype, monkeypatch):
+    matrix = torch.from_numpy(dense(normal(40), 1.0)).to(dtype)
+    expected, _ = factor_in_place(matrix.clone())
+    monkeypatch.setattr("skmag._solvers._cholesky._SCIPY_POINTS", 1)
+    found, _ = factor_in_place(matrix.clone())
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(IndefiniteError, match="pivot 2 of 2 is not positive"):
+        factor_in_place(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=dtype))
+
+
+def test_the_memory_of_a_spent_factor_is_used_again():
+    operator = similarity(normal(30), 1.0)
+    spent = CholeskyFactor.prepare(operator)
+    again = CholeskyFactor.prepare(operator.at(2.0), spent)
+    assert again.lower.data_ptr() == spent.lower.data_ptr()
+    fresh = CholeskyFactor.prepare(operator.at(2.0))
+    assert again.magnitude() == fresh.magnitude()
+    np.testing.assert_array_equal(again.lower, fresh.lower)
