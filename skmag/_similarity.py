@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from skmag._arrays import Portable, as_numpy, block_slices, rows_per_block
+from skmag._arrays import Portable, as_numpy, block_slices, rows_per_block, scaled_exp
 from skmag._duplicates import Block, equal_row_groups, groups_within
 from skmag._metrics import Metric, check_distances
 from skmag._scale import median_distance
@@ -169,12 +169,25 @@ class Similarity(Portable):
     def similarity_blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Row blocks of zeta from the diagonal on: columns ``rows.start`` to the end."""
         for rows in self.row_blocks():
-            block = self.distances(rows, slice(rows.start, None))
-            # A stored distance serves again; a computed one is ours to overwrite.
-            block = block.mul(-self.t) if self.table is not None else block.mul_(-self.t)
-            block.exp_()
+            distance = self.distances(rows, slice(rows.start, None))
+            block = torch.empty_like(distance)
+            scaled_exp(distance, -self.t, block)
             block.diagonal().fill_(1.0)
             yield rows, block
+
+    def fill_upper(self, matrix: torch.Tensor) -> None:
+        """Write zeta into the upper triangle of a matrix that is zero below its diagonal."""
+        for rows in self.row_blocks():
+            target = matrix[rows, rows.start :]
+            scaled_exp(self.distances(rows, slice(rows.start, None)), -self.t, target)
+            target.diagonal().fill_(1.0)
+            target[:, : len(target)].triu_()
+
+    def fill_upper_anchored(self, matrix: torch.Tensor) -> None:
+        """Write S, with a 1 for the anchor, as :meth:`fill_upper` does zeta."""
+        for rows, block in self.anchored_blocks():
+            block[:, : len(block)].triu_()
+            matrix[rows, rows.start :] = block
 
     def anchored_blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Row blocks of S from the diagonal on, with a 1 for the eliminated anchor.

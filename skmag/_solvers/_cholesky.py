@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import torch
 from scipy.linalg import LinAlgWarning
+from scipy.linalg.blas import dtrsv
 from scipy.linalg.lapack import get_lapack_funcs
 
 from skmag._similarity import Similarity
@@ -58,14 +60,11 @@ class CholeskyFactor(AnchoredFactor):
             matrix = spent.lower.mT
         else:
             check_memory(n, exact_bytes(n, 8), similarity.device, cls.name)
-            matrix = torch.empty(n, n, dtype=torch.float64, device=similarity.device)
-        blocks = (
-            similarity.anchored_blocks()
-            if similarity.nearly_constant
-            else similarity.similarity_blocks()
-        )
-        for rows, block in blocks:
-            matrix[rows, rows.start :] = block
+            matrix = zeros(n, similarity.device)
+        if similarity.nearly_constant:
+            similarity.fill_upper_anchored(matrix)
+        else:
+            similarity.fill_upper(matrix)
         lower, share = factor_in_place(matrix)
         # A bound in theory grows with n; ten is what errors against many digits stay under.
         accuracy = 10 * EPS / share
@@ -82,11 +81,19 @@ class CholeskyFactor(AnchoredFactor):
         return cls(similarity, lower)
 
     def solve(self, B: torch.Tensor) -> torch.Tensor:
-        half = torch.linalg.solve_triangular(self.lower, B, upper=False)
-        return torch.linalg.solve_triangular(self.lower.mT, half, upper=True)
+        return self._triangular(self._triangular(B), transposed=True)
 
     def quadratic(self, B: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.solve_triangular(self.lower, B, upper=False).square_().sum(0)
+        return self._triangular(B).square_().sum(0)
+
+    def _triangular(self, B: torch.Tensor, *, transposed: bool = False) -> torch.Tensor:
+        """Solve with L, or with its transpose."""
+        if B.shape[1] == 1 and uses_scipy(self.lower):
+            right = B[:, 0].contiguous().numpy()
+            x = dtrsv(self.lower.numpy(), right, lower=1, trans=int(transposed))
+            return torch.from_numpy(x)[:, None]
+        factor = self.lower.mT if transposed else self.lower
+        return torch.linalg.solve_triangular(factor, B, upper=transposed)
 
     def extended(self, similarity: Similarity) -> CholeskyFactor:
         """Append the Schur complement of the old points (weighting-vector-applications, 2.1)."""
@@ -101,7 +108,7 @@ class CholeskyFactor(AnchoredFactor):
         lower = torch.zeros(n, n, dtype=torch.float64, device=similarity.device).mT
         lower[:old, :old] = self.lower
         lower[old:, :old] = cross.mT
-        lower[old:, old:] = factor_in_place(corner.contiguous())[0]
+        lower[old:, old:] = factor_in_place(corner.triu().contiguous())[0]
         return CholeskyFactor(similarity, lower)
 
     def dropped(self, similarity: Similarity, kept: torch.Tensor) -> CholeskyFactor:
@@ -136,8 +143,23 @@ class CholeskyFactor(AnchoredFactor):
         return CholeskyFactor(similarity, _updated(lower, update))
 
 
+def zeros(n: int, device: torch.device, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """An n by n matrix of zeros; on the CPU, memory is taken only for what is written to."""
+    if device.type != "cpu":
+        return torch.zeros(n, n, dtype=dtype, device=device)
+    # torch writes its zeros, numpy leaves them to the operating system.
+    return torch.from_numpy(np.zeros((n, n), np.float32 if dtype == torch.float32 else np.float64))
+
+
+def uses_scipy(matrix: torch.Tensor) -> bool:
+    """Whether scipy's LAPACK is to factor, and to solve with, this matrix."""
+    return matrix.device.type == "cpu" and len(matrix) >= _SCIPY_POINTS
+
+
 def factor_in_place(matrix: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Cholesky factor of a matrix whose upper triangle is filled, in the matrix's own memory.
+
+    Below the diagonal the matrix is zero, and its pages there, never touched, take no memory.
 
     Parameters
     ----------
@@ -158,10 +180,9 @@ def factor_in_place(matrix: torch.Tensor) -> tuple[torch.Tensor, float]:
     """
     # The transpose of a row-major tensor is what LAPACK calls in place: no second n by n array.
     lower, diagonal = matrix.mT, matrix.diagonal().clone()
-    if matrix.device.type == "cpu" and len(matrix) >= _SCIPY_POINTS:
+    if uses_scipy(matrix):
         (potrf,) = get_lapack_funcs(("potrf",), dtype=matrix.numpy().dtype)
         _, info = potrf(lower.numpy(), lower=1, clean=0, overwrite_a=1)
-        lower.tril_()
     else:
         status = torch.empty((), dtype=torch.int32, device=matrix.device)
         torch.linalg.cholesky_ex(lower, out=(lower, status))

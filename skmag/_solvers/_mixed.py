@@ -7,7 +7,7 @@ import torch
 
 from skmag._similarity import Similarity
 from skmag._solvers._base import AnchoredFactor, Factor, IndefiniteError
-from skmag._solvers._cholesky import factor_in_place
+from skmag._solvers._cholesky import factor_in_place, zeros
 from skmag._solvers._memory import check_memory, exact_bytes
 
 _MAX_REFINEMENTS = 40
@@ -50,9 +50,10 @@ class MixedFactor(AnchoredFactor):
         diagonal = similarity.anchored_diagonal()
         diagonal[0] = 1.0
         unit = diagonal.rsqrt()
-        matrix = torch.empty(n, n, dtype=torch.float32, device=device)
+        matrix = zeros(n, device, torch.float32)
         for rows, block in similarity.anchored_blocks():
             block.mul_(unit[rows, None]).mul_(unit[rows.start :])
+            block[:, : len(block)].triu_()
             matrix[rows, rows.start :] = block.to(device=device, dtype=torch.float32)
         try:
             lower, _ = factor_in_place(matrix)
