@@ -144,7 +144,7 @@ class CholeskyFactor(AnchoredFactor):
 
 
 def zeros(n: int, device: torch.device, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    """An n by n matrix of zeros; on the CPU, memory is taken only for what is written to."""
+    """An n by n matrix of zeros; on the CPU, no time is spent on what is never written to."""
     if device.type != "cpu":
         return torch.zeros(n, n, dtype=dtype, device=device)
     # torch writes its zeros, numpy leaves them to the operating system.
@@ -159,7 +159,7 @@ def uses_scipy(matrix: torch.Tensor) -> bool:
 def factor_in_place(matrix: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Cholesky factor of a matrix whose upper triangle is filled, in the matrix's own memory.
 
-    Below the diagonal the matrix is zero, and its pages there, never touched, take no memory.
+    Below the diagonal the matrix is zero and stays so.
 
     Parameters
     ----------
