@@ -35,7 +35,9 @@ def data_sets():
         if name in available():
             yield name, *load(name), False, share
     if "mnist" in available():
-        yield "mnist 5,000", *load("mnist"), False, {"train_size": 5000, "test_size": 5000}
+        sizes = {"train_size": 5000, "test_size": 5000}
+        yield "mnist 5,000", *load("mnist"), False, sizes
+        yield "mnist 5,000 raw", *load("mnist"), True, sizes
 
 
 def classifiers():
