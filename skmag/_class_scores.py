@@ -12,6 +12,22 @@ from skmag._class_answers import ClassAnswers
 from skmag._criteria import left_out_scores, scores, settle_ties
 from skmag._solvers import Probe
 
+# One parameter needs no more left-out scores than these.
+_CALIBRATION_ROWS = 1000
+
+
+def refuse_indefinite(answers: ClassAnswers, criterion: str, classes: np.ndarray) -> None:
+    """Raise ValueError if a criterion has no meaning for a class's similarity."""
+    for label, part in zip(classes.tolist(), answers.parts, strict=True):
+        if criterion != "potential" and not part.factor.definite:
+            raise ValueError(
+                f"criterion={criterion!r} needs positive definite similarities, and those of class "
+                f"{label!r} under metric={part.similarity.metric.name!r} at "
+                f"t={part.similarity.t!r} are not: negative residuals do not rank. Use "
+                "criterion='potential', a larger t, or a metric of negative type such as "
+                "'euclidean' or 'cityblock'"
+            )
+
 
 def query_scores(
     answers: ClassAnswers, data: torch.Tensor, criterion: str, n_jobs: int | None
@@ -77,3 +93,10 @@ def _columns(score: torch.Tensor, part: Any, probe: Probe) -> tuple[np.ndarray, 
 def _settled(columns: list[tuple[np.ndarray, ...]]) -> np.ndarray:
     score, potential, copies, distance = (np.stack(part, 1) for part in zip(*columns, strict=True))
     return settle_ties(score, potential, copies, distance)
+
+
+def calibration_rows(rows: list[np.ndarray]) -> np.ndarray:
+    """An evenly spaced share of each class's rows, in order."""
+    total = sum(map(len, rows))
+    step = max(1, -(-total // _CALIBRATION_ROWS))
+    return np.sort(np.concatenate([own[::step] for own in rows]))

@@ -16,7 +16,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmag._arrays import ArrayKind, as_numpy, detached, resolve_device
 from skmag._class_answers import ClassAnswers, class_rows, class_similarities, sample_median
-from skmag._class_scores import query_scores, training_scores
+from skmag._class_scores import (
+    calibration_rows,
+    query_scores,
+    refuse_indefinite,
+    training_scores,
+)
 from skmag._compat import Interval, StrOptions, check_same_namespace, fit_context
 from skmag._criteria import (
     CRITERIA,
@@ -32,9 +37,6 @@ from skmag._metrics import resolve_metric
 from skmag._scale import check_scale, resolve_scale
 from skmag._solvers import SOLVERS
 from skmag._weighting import Weighting
-
-# One parameter needs no more left-out scores than these.
-_CALIBRATION_ROWS = 1000
 
 
 class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
@@ -182,7 +184,7 @@ class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
             weights[rows] = as_numpy(part.similarity.to_rows(share))
         self.weights_ = kind.wrap(weights)
         self._left_out = self._conformal_scores() if self.null_alpha is not None else None
-        rows = _calibration_rows(answers.rows)
+        rows = calibration_rows(answers.rows)
         score = training_scores(answers, data, rows, [criterion], self.n_jobs)[criterion]
         self.slope_ = fit_slope(score, codes[rows])
 
@@ -405,23 +407,3 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
             scales = [check_scale(self.t)] * len(classes)
         median = sample_median(data, self._metric) if None in scales else 1.0
         return [resolve_scale(t, self.criterion, median) for t in scales]
-
-
-def refuse_indefinite(answers: ClassAnswers, criterion: str, classes: np.ndarray) -> None:
-    """Raise ValueError if a criterion has no meaning for a class's similarity."""
-    for label, part in zip(classes.tolist(), answers.parts, strict=True):
-        if criterion != "potential" and not part.factor.definite:
-            raise ValueError(
-                f"criterion={criterion!r} needs positive definite similarities, and those of class "
-                f"{label!r} under metric={part.similarity.metric.name!r} at "
-                f"t={part.similarity.t!r} are not: negative residuals do not rank. Use "
-                "criterion='potential', a larger t, or a metric of negative type such as "
-                "'euclidean' or 'cityblock'"
-            )
-
-
-def _calibration_rows(rows: list[np.ndarray]) -> np.ndarray:
-    """An evenly spaced share of each class's rows, in order."""
-    total = sum(map(len, rows))
-    step = max(1, -(-total // _CALIBRATION_ROWS))
-    return np.sort(np.concatenate([own[::step] for own in rows]))

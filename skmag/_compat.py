@@ -11,7 +11,6 @@ from sklearn.utils._array_api import (
 )
 from sklearn.utils._array_api import (
     check_same_namespace,
-    get_namespace,
     get_namespace_and_device,
     move_to,
 )
@@ -22,7 +21,6 @@ __all__ = [
     "StrOptions",
     "check_same_namespace",
     "fit_context",
-    "get_namespace",
     "get_namespace_and_device",
     "is_numpy_namespace",
     "max_precision_float_dtype",

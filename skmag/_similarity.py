@@ -154,10 +154,10 @@ class Similarity(Portable):
             table[rows.start :, rows] = block.mT
         return replace(self, table=table)
 
-    def row_blocks(self, width: int | None = None) -> list[slice]:
-        """Slices of rows whose blocks of `width` columns fit the working memory four times."""
+    def row_blocks(self) -> list[slice]:
+        """Slices of rows whose blocks fit the working memory four times."""
         n = len(self)
-        return block_slices(n, rows_per_block(32 * (width or n), min(n, _BLOCK_ROWS)))
+        return block_slices(n, rows_per_block(32 * n, min(n, _BLOCK_ROWS)))
 
     def distances(self, rows: slice, columns: slice) -> torch.Tensor:
         """Distances between two slices of the distinct points; `columns` starts in `rows`."""
