@@ -35,6 +35,7 @@ __all__ = [
     "factor",
     "indefinite",
     "is_on_a_line",
+    "singular_share",
 ]
 
 SOLVERS: dict[str, type[Factor]] = {

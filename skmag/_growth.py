@@ -1,0 +1,144 @@
+"""A set that grows by one point at a time, and what joining it would mean to every other point.
+
+One row of a partial Cholesky factor is added for each point that joins, so that all candidates'
+deficits and residuals are brought up to date in one pass, without any new factorization. As in
+:mod:`skmag._similarity` everything is relative to an anchor, here the first point of the growing
+set, so that gains keep their digits where t is so small that zeta is a matrix of ones.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from skmag._similarity import Similarity
+from skmag._solvers import singular_share
+
+EPS = torch.finfo(torch.float64).eps
+
+
+class Growth:
+    """A growing set of distinct points and the gain of each candidate.
+
+    Parameters
+    ----------
+    similarity : Similarity
+        The operator zeta of the whole set.
+    first : int
+        Distinct point that the set begins with.
+    pool : int64 tensor of shape (n_pool,), default=None
+        Distinct points that may join, in increasing order; None for all.
+
+    Attributes
+    ----------
+    pool : int64 tensor of shape (n_pool,)
+        Candidates; those that have joined stay among them, with gain zero.
+    members : list of int
+        Distinct points of the set in order of joining.
+    magnitude : float
+        Magnitude of the set.
+    deficit : tensor of shape (n_pool,)
+        1 - h at each candidate, h the potential.
+    residual : tensor of shape (n_pool,)
+        Kriging variance at each candidate.
+    nearest_distance : tensor of shape (n_pool,)
+        Distance of each candidate to the set.
+    """
+
+    def __init__(
+        self, similarity: Similarity, first: int, pool: torch.Tensor | None = None
+    ) -> None:
+        self.similarity = similarity
+        every = torch.arange(len(similarity), device=similarity.device)
+        self.pool = every if pool is None else pool
+        self.members = [first]
+        self.magnitude = 1.0
+        self._anchor = self._distances_to(first)
+        self.nearest_distance = self._anchor.clone()
+        self.deficit = torch.expm1(-similarity.t * self._anchor).neg_()
+        self.residual = torch.expm1(-2 * similarity.t * self._anchor).neg_()
+        self._rows = self.deficit.new_empty(0, len(self.pool))
+
+    def gains(self) -> torch.Tensor:
+        """Growth of the magnitude with each candidate, (1 - h)^2 / r, zero for members."""
+        outside = self.residual > 0
+        gain = self.deficit.square() / torch.where(outside, self.residual, 1.0)
+        return torch.where(outside, gain, 0.0)
+
+    def join(self, point: int) -> float:
+        """Let a distinct point of the pool join.
+
+        Parameters
+        ----------
+        point : int
+            The point; it must not be a member.
+
+        Returns
+        -------
+        float
+            By how much the magnitude grew.
+
+        Raises
+        ------
+        ValueError
+            If the similarity turns out not to be positive definite.
+        """
+        at = int(torch.searchsorted(self.pool, point))
+        distance, done = self._distances_to(point), len(self.members) - 1
+        t, pivot = self.similarity.t, float(self.residual[at])
+        room = (self._anchor + self._anchor[at]).sub_(distance)
+        row = room.mul_(-t).expm1_().neg_().mul_(torch.exp(distance * -t))
+        if done:
+            row -= self._rows[:done, at] @ self._rows[:done]
+        row /= pivot**0.5
+        step = float(self.deficit[at]) / pivot**0.5
+        self.deficit -= step * row
+        self.residual -= row.square()
+        self.nearest_distance = self.nearest_distance.minimum(distance)
+        self._settle()
+        self._keep_row(done, row)
+        self.members.append(point)
+        self.magnitude += step * step
+        return step * step
+
+    def restrict(self, kept: torch.Tensor) -> None:
+        """Forget the candidates outside a boolean mask of the pool, to save time and memory."""
+        self.pool, self._anchor = self.pool[kept], self._anchor[kept]
+        self.nearest_distance = self.nearest_distance[kept]
+        self.deficit, self.residual = self.deficit[kept], self.residual[kept]
+        self._rows = self._rows[:, kept]
+
+    def _distances_to(self, point: int) -> torch.Tensor:
+        """Distances of the pool to a distinct point."""
+        similarity = self.similarity
+        if similarity.table is not None:
+            return similarity.table[point][self.pool]
+        assert similarity.points is not None
+        own = similarity.points[point : point + 1]
+        distance = similarity.metric.block(own, similarity.points[self.pool])[0]
+        return distance.masked_fill_(self.pool == point, 0.0)
+
+    def _settle(self) -> None:
+        """Keep residuals within their bounds; members have none left."""
+        most = torch.expm1(-2 * self.similarity.t * self.nearest_distance).neg_()
+        if not self.similarity.metric.positive_definite:
+            self._refuse_indefinite()
+        self.residual = self.residual.maximum(EPS * most).minimum(most)
+        self.deficit.masked_fill_(self.nearest_distance == 0, 0.0)
+
+    def _refuse_indefinite(self) -> None:
+        lowest = float(self.residual.min())
+        if lowest < -singular_share(len(self.similarity)):
+            similarity = self.similarity
+            raise ValueError(
+                f"the similarity matrix under metric={similarity.metric.name!r} at "
+                f"t={similarity.t!r} is not positive definite (a residual of {lowest:.3g}), so "
+                "gains have no meaning; choose a larger t, or a metric of negative type such as "
+                "'euclidean' or 'cityblock'"
+            )
+
+    def _keep_row(self, done: int, row: torch.Tensor) -> None:
+        if done == len(self._rows):
+            grown = row.new_empty(max(16, 2 * done), len(row))
+            grown[:done] = self._rows
+            self._rows = grown
+        self._rows[done] = row
