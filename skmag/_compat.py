@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._array_api import (
     _is_numpy_namespace as is_numpy_namespace,
 )
@@ -14,10 +15,11 @@ from sklearn.utils._array_api import (
     get_namespace_and_device,
     move_to,
 )
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
 __all__ = [
     "Interval",
+    "RealNotInt",
     "StrOptions",
     "check_same_namespace",
     "fit_context",
@@ -25,4 +27,5 @@ __all__ = [
     "is_numpy_namespace",
     "max_precision_float_dtype",
     "move_to",
+    "safe_indexing",
 ]

@@ -50,6 +50,8 @@ class Growth:
         self.similarity = similarity
         every = torch.arange(len(similarity), device=similarity.device)
         self.pool = every if pool is None else pool
+        points = similarity.points
+        self._points = points if points is None or pool is None else points[pool]
         self.members = [first]
         self.magnitude = 1.0
         self._anchor = self._distances_to(first)
@@ -70,7 +72,7 @@ class Growth:
         Parameters
         ----------
         point : int
-            The point; it must not be a member.
+            The point, of the pool and not yet a member.
 
         Returns
         -------
@@ -80,11 +82,15 @@ class Growth:
         Raises
         ------
         ValueError
-            If the similarity turns out not to be positive definite.
+            If the point is not a candidate, or the similarity turns out not to be positive
+            definite.
         """
         at = int(torch.searchsorted(self.pool, point))
-        distance, done = self._distances_to(point), len(self.members) - 1
-        t, pivot = self.similarity.t, float(self.residual[at])
+        known = at < len(self.pool) and int(self.pool[at]) == point
+        pivot = float(self.residual[at]) if known else 0.0
+        if not pivot > 0:
+            raise ValueError(f"point={point!r} is no candidate: a member, or not of the pool")
+        distance, done, t = self._distances_to(point), len(self.members) - 1, self.similarity.t
         room = (self._anchor + self._anchor[at]).sub_(distance)
         row = room.mul_(-t).expm1_().neg_().mul_(torch.exp(distance * -t))
         if done:
@@ -103,6 +109,7 @@ class Growth:
     def restrict(self, kept: torch.Tensor) -> None:
         """Forget the candidates outside a boolean mask of the pool, to save time and memory."""
         self.pool, self._anchor = self.pool[kept], self._anchor[kept]
+        self._points = None if self._points is None else self._points[kept]
         self.nearest_distance = self.nearest_distance[kept]
         self.deficit, self.residual = self.deficit[kept], self.residual[kept]
         self._rows = self._rows[:, kept]
@@ -113,8 +120,9 @@ class Growth:
         if similarity.table is not None:
             return similarity.table[point][self.pool]
         assert similarity.points is not None
+        assert self._points is not None
         own = similarity.points[point : point + 1]
-        distance = similarity.metric.block(own, similarity.points[self.pool])[0]
+        distance = similarity.metric.block(own, self._points)[0]
         return distance.masked_fill_(self.pool == point, 0.0)
 
     def _settle(self) -> None:

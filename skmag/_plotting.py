@@ -1,12 +1,14 @@
-"""Displays of weightings and magnitude functions; matplotlib is imported when one is drawn."""
+"""Displays of weightings, magnitude functions and sweeps; matplotlib is imported when drawing."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from skmag._arrays import as_numpy
+from skmag._clustering import MagnitudeClustering
 from skmag._magnitude import magnitude_function, magnitude_weights, scale_grid
 
 
@@ -200,6 +202,119 @@ class WeightingDisplay:
         self.ax_.set_aspect("equal")
         if colorbar:
             self.figure_.colorbar(self.scatter_, ax=self.ax_, label="weight", shrink=0.8)
+        return self
+
+
+class ClusterPersistenceDisplay:
+    """Number of clusters against the threshold, with the stretch that lasted longest.
+
+    Parameters
+    ----------
+    intervals : ndarray of shape (n_runs, 2)
+        Ends of each run's thresholds, from the largest thresholds down.
+    counts : ndarray of shape (n_runs,)
+        Number of clusters in each run.
+    chosen : (float, float)
+        Ends of the chosen stretch of thresholds.
+
+    Attributes
+    ----------
+    steps_ : matplotlib StepPatch
+        The counts.
+    span_ : matplotlib Rectangle
+        The chosen stretch.
+    ax_ : matplotlib Axes
+        Where they were drawn.
+    figure_ : matplotlib Figure
+        The figure around them.
+
+    See Also
+    --------
+    MagnitudeClustering : Makes the runs.
+
+    References
+    ----------
+    "Approximating metric magnitude of point sets", section 4.2.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from skmag import ClusterPersistenceDisplay, MagnitudeClustering
+    >>> X, _ = make_blobs(60, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
+    >>> model = MagnitudeClustering(random_state=0).fit(X)
+    >>> display = ClusterPersistenceDisplay.from_estimator(model)
+    >>> display.ax_.get_ylabel()
+    'number of clusters'
+    """
+
+    def __init__(self, intervals: Any, counts: Any, chosen: Any) -> None:
+        self.intervals = intervals
+        self.counts = counts
+        self.chosen = chosen
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: MagnitudeClustering, *, ax: Any = None, **steps_kw: Any
+    ) -> ClusterPersistenceDisplay:
+        """Draw the sweep of a fitted clusterer.
+
+        Parameters
+        ----------
+        estimator : MagnitudeClustering
+            Fitted with ``threshold="persistent"``.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        **steps_kw : dict
+            Arguments of matplotlib's ``stairs``.
+
+        Returns
+        -------
+        ClusterPersistenceDisplay
+            The drawn display.
+
+        Raises
+        ------
+        ValueError
+            If the clusterer was given its threshold.
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+        """
+        check_is_fitted(estimator)
+        if not hasattr(estimator, "intervals_"):
+            raise ValueError(
+                f"estimator was fitted with threshold={estimator.threshold!r}, which makes one "
+                "run only; use threshold='persistent'"
+            )
+        runs = (estimator.intervals_, estimator.counts_, estimator.persistent_interval_)
+        return cls(*(as_numpy(values) for values in runs)).plot(ax=ax, **steps_kw)
+
+    def plot(self, ax: Any = None, **steps_kw: Any) -> ClusterPersistenceDisplay:
+        """Draw the counts over a logarithmic axis of thresholds.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        **steps_kw : dict
+            Arguments of matplotlib's ``stairs``.
+
+        Returns
+        -------
+        ClusterPersistenceDisplay
+            The display.
+        """
+        self.figure_, self.ax_ = _canvas(ax)
+        intervals, counts = np.asarray(self.intervals), np.asarray(self.counts)
+        # The first run has no upper end, the last one perhaps no lower end above zero.
+        ends = intervals[(intervals > 0) & np.isfinite(intervals)]
+        lowest, highest = (ends.min() / 1.3, ends.max() * 1.3) if len(ends) else (0.1, 1.0)
+        edges = np.clip(np.append(intervals[::-1, 0], intervals[0, 1]), lowest, highest)
+        style = {"baseline": None, "linewidth": 1.5, **steps_kw}
+        self.steps_ = self.ax_.stairs(counts[::-1], edges, **style)
+        left, right = np.clip(self.chosen, lowest, highest)
+        self.span_ = self.ax_.axvspan(left, right, color="tab:green", alpha=0.2, linewidth=0)
+        self.ax_.set(xscale="log", xlabel="threshold on the gain", ylabel="number of clusters")
+        self.ax_.yaxis.get_major_locator().set_params(integer=True)
         return self
 
 

@@ -21,9 +21,16 @@ SCALES: dict[str, float] = {
     "residual": 0.1,
     # The rules in which the potential takes part want neighbours that are nearly independent.
     "gain": 10.0,
+    "paper": 10.0,
     "weight": 10.0,
     "percentile": 10.0,
     "potential": 10.0,
+    # Borders of predicted classes; accuracy is flat from 0.1 to 10 and noise beyond.
+    "query": 1.0,
+    # Neighbours of a cluster's border should matter, those of other clusters should not.
+    "clustering": 10.0,
+    # Representatives: one median distance is one e-fold of similarity.
+    "representatives": 1.0,
 }
 """``t="scale"`` is this number divided by the median distance between distinct points."""
 

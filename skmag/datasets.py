@@ -74,10 +74,11 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray]:
 
     Parameters
     ----------
-    name : {"cleveland", "galaxy_dim", "housing", "ionosphere", "mnist", "tic_tac_toe"}
-        The set. "cleveland": complete rows, disease or none. "housing": price above the median
-        or not. "tic_tac_toe": blank, o and x as 0, 1 and 2. "mnist": the training images, raw
-        pixels from 0 to 255.
+    name : str
+        "cleveland" (complete rows, disease or none), "galaxy_dim", "housing" (price above the
+        median or not), "ionosphere", "mnist" (the training images, raw pixels from 0 to 255) or
+        "tic_tac_toe" (blank, o and x as 0, 1 and 2); or a set of ADBench, in which class 1 are
+        the outliers: "annthyroid", "breastw", "mammography", "pima", "satellite" or "shuttle".
 
     Returns
     -------
@@ -152,6 +153,11 @@ def _mnist(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return X, np.frombuffer(labels, np.uint8, offset=8).astype(int)
 
 
+def _adbench(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(path) as data:
+        return data["X"].astype(float), data["y"].astype(int)
+
+
 _READERS: dict[str, tuple[str, Callable[[Path], tuple[np.ndarray, np.ndarray]]]] = {
     "cleveland": ("cleveland_heart.csv", _cleveland),
     "galaxy_dim": ("galaxy_dim.csv", _galaxy_dim),
@@ -159,4 +165,10 @@ _READERS: dict[str, tuple[str, Callable[[Path], tuple[np.ndarray, np.ndarray]]]]
     "ionosphere": ("ionosphere.csv", _ionosphere),
     "mnist": ("mnist/train-images-idx3-ubyte.gz", _mnist),
     "tic_tac_toe": ("tic_tac_toe.csv", _tic_tac_toe),
+    "annthyroid": ("adbench/2_annthyroid.npz", _adbench),
+    "breastw": ("adbench/4_breastw.npz", _adbench),
+    "mammography": ("adbench/23_mammography.npz", _adbench),
+    "pima": ("adbench/29_Pima.npz", _adbench),
+    "satellite": ("adbench/30_satellite.npz", _adbench),
+    "shuttle": ("adbench/32_shuttle.npz", _adbench),
 }

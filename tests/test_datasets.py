@@ -40,6 +40,12 @@ SHAPES = {
     "ionosphere": (351, 34, 2),
     "mnist": (60_000, 784, 10),
     "tic_tac_toe": (958, 9, 2),
+    "annthyroid": (7200, 6, 2),
+    "breastw": (683, 9, 2),
+    "mammography": (11183, 6, 2),
+    "pima": (768, 8, 2),
+    "satellite": (6435, 36, 2),
+    "shuttle": (49097, 9, 2),
 }
 
 
@@ -95,6 +101,16 @@ def test_mnist_is_read_from_its_two_files(folder):
     X, y = load("mnist")
     assert X.tolist() == pixels.astype(float).tolist()
     assert y.tolist() == [5, 0, 9]
+
+
+def test_a_set_of_adbench_is_read_as_floats(folder):
+    (folder / "adbench").mkdir()
+    bytes_ = np.array([[1, 200], [3, 4]], dtype=np.uint8)
+    np.savez(folder / "adbench" / "30_satellite.npz", X=bytes_, y=np.array([0, 1]))
+    X, y = load("satellite")
+    assert X.dtype == float
+    assert X.tolist() == [[1.0, 200.0], [3.0, 4.0]]
+    assert y.tolist() == [0, 1]
 
 
 def test_what_is_available(folder):

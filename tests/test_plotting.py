@@ -7,8 +7,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import normal
 from scipy.spatial.distance import cdist
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import NotFittedError
 
 from skmag import (
+    ClusterPersistenceDisplay,
+    MagnitudeClustering,
     MagnitudeFunctionDisplay,
     WeightingDisplay,
     magnitude_function,
@@ -112,3 +116,38 @@ def test_weights_on_given_axes_with_a_style():
 def test_only_the_plane_and_space_can_be_drawn(d):
     with pytest.raises(ValueError, match=f"{d} coordinates; 2 or 3 can be drawn"):
         WeightingDisplay.from_points(normal(5, d))
+
+
+def separated_blobs():
+    return make_blobs(60, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)[0]
+
+
+def test_the_sweep_of_a_clustering():
+    model = MagnitudeClustering(random_state=0).fit(separated_blobs())
+    _, ax = plt.subplots()
+    display = ClusterPersistenceDisplay.from_estimator(model, ax=ax, color="black")
+    assert display.ax_ is ax
+    assert display.figure_ is ax.figure
+    counts, edges, _ = display.steps_.get_data()
+    assert_array_equal(counts, model.counts_[::-1])
+    # From the smallest threshold up; the first run has no upper end, and is drawn a little way.
+    assert (np.diff(edges) > 0).all()
+    assert_allclose(edges[:-1], model.intervals_[::-1, 0])
+    assert edges[-1] == pytest.approx(1.3 * model.intervals_[0, 0])
+    left, right = display.span_.get_x(), display.span_.get_x() + display.span_.get_width()
+    assert_allclose([left, right], model.persistent_interval_)
+    assert (ax.get_xscale(), ax.get_ylabel()) == ("log", "number of clusters")
+
+
+def test_the_sweep_of_one_point_can_be_drawn():
+    model = MagnitudeClustering(random_state=0).fit([[1.0, 2.0]])
+    display = ClusterPersistenceDisplay.from_estimator(model)
+    assert display.steps_.get_data().edges.tolist() == [0.1, 1.0]
+
+
+def test_only_a_sweep_can_be_drawn():
+    with pytest.raises(NotFittedError):
+        ClusterPersistenceDisplay.from_estimator(MagnitudeClustering())
+    model = MagnitudeClustering(threshold=0.5).fit(separated_blobs())
+    with pytest.raises(ValueError, match=r"threshold=0\.5, which makes one run"):
+        ClusterPersistenceDisplay.from_estimator(model)
