@@ -101,6 +101,11 @@ class Cluster:
         self._known = [self._growth.gains()]
 
     @property
+    def pool(self) -> torch.Tensor:
+        """Points that may join, or have."""
+        return self._growth.pool
+
+    @property
     def gains(self) -> torch.Tensor:
         """Gain of each point of the pool, zero for members."""
         return self._known[self.size - 1 if self.revisable else 0]
@@ -185,11 +190,11 @@ class Run:
         self.similarity = looked_up
         self.revisable = revisable
         self.choices = [Choice(first, 0, math.inf, False)]
-        self._pool = torch.arange(n, device=device)
-        self._assigned = self._pool == first
+        self._assigned = torch.zeros(n, dtype=torch.bool, device=device)
+        self._assigned[first] = True
         # Least gain of each point with any of the older clusters.
         self._least = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
-        self._clusters = [Cluster(looked_up, first, self._pool, revisable)]
+        self._clusters = [Cluster(looked_up, first, torch.arange(n, device=device), revisable)]
         self._least_before = [self._least]
         self._former: dict[int, Cluster] = {}
 
@@ -197,19 +202,21 @@ class Run:
         """Go on until every point is in a cluster, and yield each step."""
         while len(self.choices) < len(self.similarity):
             self._forget_assigned()
-            gains = self._clusters[-1].gains.masked_fill(self._assigned, torch.inf)
+            youngest = self._clusters[-1]
+            gains = youngest.gains.masked_fill(self._assigned[youngest.pool], torch.inf)
             at = int(gains.argmin())
-            joined = float(gains[at]) < threshold
-            if not joined:
-                gains = gains.minimum(self._least).masked_fill_(self._assigned, torch.inf)
-                at = int(gains.argmin())
-            c, gain, point = self.choices[-1].cluster, float(gains[at]), int(self._pool[at])
-            self._assigned[at] = True
+            c, gain, point = self.choices[-1].cluster, float(gains[at]), int(youngest.pool[at])
+            joined = gain < threshold
             if joined:
-                self._clusters[-1].join(point)
+                self._assigned[point] = True
+                youngest.join(point)
             else:
                 c += 1
-                self._least = gains
+                self._least = self._least.clone()
+                self._least[youngest.pool] = self._least[youngest.pool].minimum(gains)
+                point = int(self._least.masked_fill(self._assigned, torch.inf).argmin())
+                gain = float(self._least[point])
+                self._assigned[point] = True
                 self._found(point)
             self.choices.append(Choice(point, c, gain, joined))
             yield self.choices[-1]
@@ -242,26 +249,21 @@ class Run:
         """Let a point, already marked as assigned, found a cluster."""
         if not self.revisable:
             self._clusters.clear()
-        if point in self._former:
-            # A cluster that began here in an earlier run is likely to grow as it did then.
-            own = self._former.pop(point)
-        else:
-            own = Cluster(self.similarity, point, self._pool, self.revisable)
+        outside = ~self._assigned
+        # A cluster that began here in an earlier run is likely to grow as it did then.
+        own = self._former.pop(point, None)
+        if own is None or int(outside[own.pool].sum()) < int(outside.sum()):
+            outside[point] = True
+            pool = torch.nonzero(outside)[:, 0]
+            own = Cluster(self.similarity, point, pool, self.revisable)
         self._clusters.append(own)
         if self.revisable:
             self._least_before.append(self._least)
 
     def _forget_assigned(self) -> None:
-        left = len(self.similarity) - len(self.choices)
-        if not self.revisable and left < (1 - _SPENT) * len(self._pool):
-            self._restrict()
-
-    def _restrict(self) -> None:
-        kept = ~self._assigned
-        for cluster in self._clusters:
-            cluster.restrict(kept)
-        self._pool, self._least = self._pool[kept], self._least[kept]
-        self._assigned = torch.zeros_like(self._pool, dtype=torch.bool)
+        youngest, left = self._clusters[-1], len(self.similarity) - len(self.choices)
+        if not self.revisable and left < (1 - _SPENT) * len(youngest.pool):
+            youngest.restrict(~self._assigned[youngest.pool])
 
     def _go_back(self, step: int) -> None:
         """Forget the choices from `step` on, but not the gains of the clusters they made."""

@@ -89,7 +89,7 @@ def test_a_pool_that_shrinks_changes_nothing():
     similarity = similarity_of(X, 1.0)
     for threshold in (0.02, 0.2, 2.0):
         lean = finished(Run(similarity, 7, revisable=False), threshold)
-        assert len(lean._pool) < 100
+        assert len(lean._clusters[-1].pool) < 100
         kept = finished(Run(similarity, 7), threshold)
         assert lean.clusters().tolist() == kept.clusters().tolist()
 
