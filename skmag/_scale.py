@@ -17,6 +17,7 @@ import torch
 SCALES: dict[str, float] = {
     # Effective number of points: one median distance is one e-fold of similarity.
     "weighting": 1.0,
+    "distance": 1.0,
     # Kriging variance; accuracy is flat below 1 / median.
     "residual": 0.1,
     # The rules in which the potential takes part want neighbours that are nearly independent.
@@ -36,6 +37,9 @@ SCALES: dict[str, float] = {
 
 GRID: tuple[float, float] = (1e-2, 1e2)
 """Ends of the default grid of scales, in units of one over the median distance."""
+
+TEST_GRID: tuple[float, ...] = (0.1, 1.0, 4.0, 16.0)
+"""Scales of the two-sample test, in the same units: no single one sees every difference."""
 
 MEDIAN_SAMPLE = 1000
 

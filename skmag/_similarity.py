@@ -330,6 +330,20 @@ class Similarity(Portable):
         )
         return replace(smaller, anchor=smaller._distances_to_first())
 
+    def taken(self, points: torch.Tensor) -> Similarity:
+        """Return the operator over some distinct points, each once, in the order given."""
+        every = torch.arange(len(points), device=self.device)
+        chosen = replace(
+            self,
+            points=None if self.points is None else self.points[points],
+            table=None if self.table is None else self.table[points][:, points],
+            group=every,
+            first_row=every,
+            counts=torch.ones(len(points), dtype=torch.float64, device=self.device),
+            anchor=self.anchor[points],
+        )
+        return replace(chosen, anchor=chosen._distances_to_first())
+
     def dropped(self, rows: np.ndarray) -> tuple[Similarity, torch.Tensor]:
         """Return the operator without some input rows, and the distinct points that stay."""
         keep = np.ones(len(self.group), dtype=bool)

@@ -30,6 +30,7 @@ from skmag import (
     MagnitudeClassifier,
     MagnitudeClassifierCV,
     MagnitudeClustering,
+    MagnitudeDriftDetector,
     MagnitudeOutlierDetector,
     MagnitudeSubsetSelector,
     MagnitudeUnderSampler,
@@ -45,6 +46,7 @@ ESTIMATORS = [
     MagnitudeOutlierDetector(random_state=0),
     MagnitudeClustering(random_state=0),
     MagnitudeSubsetSelector(10, random_state=0),
+    MagnitudeDriftDetector(n_resamples=19, random_state=0),
 ]
 NAMES = [type(estimator).__name__ for estimator in ESTIMATORS]
 # Checks that pass numbers where a table of distances is asked for.

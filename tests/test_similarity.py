@@ -220,3 +220,24 @@ def test_moving_to_a_device_keeps_every_block():
     moved = operator.to(torch.device("cpu"))
     V = torch.from_numpy(normal(5, 2))
     assert torch.equal(moved.anchored_product(V), operator.anchored_product(V))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "braycurtis", "precomputed"])
+def test_points_are_taken_in_the_order_given(metric):
+    X = np.abs(normal(8))
+    X[5] = X[2]
+    data = cdist(X, X) if metric == "precomputed" else X
+    operator, order = similarity(data, 0.7, metric), [4, 0, 2]
+    taken = operator.taken(torch.tensor(order))
+    rows = operator.first_row[order].numpy()
+    fresh = similarity(
+        data[np.ix_(rows, rows)] if metric == "precomputed" else X[rows], 0.7, metric
+    )
+    assert (taken.t, len(taken)) == (0.7, 3)
+    np.testing.assert_array_equal(taken.anchor, fresh.anchor)
+    np.testing.assert_array_equal(
+        whole(taken.similarity_blocks(), 3), whole(fresh.similarity_blocks(), 3)
+    )
+    values = torch.tensor([1.0, 2.0, 3.0])
+    assert taken.to_rows(values).tolist() == [1.0, 2.0, 3.0]
+    assert taken.counts.tolist() == [1.0] * 3

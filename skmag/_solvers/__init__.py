@@ -25,6 +25,7 @@ from skmag._solvers._mixed import MixedFactor
 
 __all__ = [
     "SOLVERS",
+    "CholeskyFactor",
     "Factor",
     "IndefiniteError",
     "NotPositiveDefiniteWarning",

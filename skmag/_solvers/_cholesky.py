@@ -86,6 +86,10 @@ class CholeskyFactor(AnchoredFactor):
     def quadratic(self, B: torch.Tensor) -> torch.Tensor:
         return self._triangular(B).square_().sum(0)
 
+    def explained_ones(self) -> torch.Tensor:
+        """What each point adds to the magnitude of the points before it; zero for the anchor."""
+        return self._triangular(self.anchored_ones())[:, 0].square_()
+
     def _triangular(self, B: torch.Tensor, *, transposed: bool = False) -> torch.Tensor:
         """Solve with L, or with its transpose."""
         if B.shape[1] == 1 and uses_scipy(self.lower):

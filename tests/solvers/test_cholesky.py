@@ -136,3 +136,14 @@ def test_the_memory_of_a_spent_factor_is_used_again():
     fresh = CholeskyFactor.prepare(operator.at(2.0))
     assert again.magnitude() == fresh.magnitude()
     np.testing.assert_array_equal(again.lower, fresh.lower)
+
+
+@pytest.mark.parametrize("t", [1e-12, 0.5, 20.0])
+def test_ones_are_explained_point_by_point(t):
+    X = normal(20)
+    found = CholeskyFactor.prepare(similarity(X, t)).explained_ones().numpy()
+    expected = [weighting(X[:n], t=t).magnitude - 1 for n in range(1, 21)]
+    assert found[0] == 0.0
+    assert found[1:].min() > 0.0
+    # A magnitude holds its excess over one to a few eps.
+    np.testing.assert_allclose(np.cumsum(found), expected, rtol=1e-12, atol=1e-15)
