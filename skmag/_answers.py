@@ -67,7 +67,8 @@ class Answers(Portable):
 
     def gains(self, probe: Probe) -> torch.Tensor:
         """Growth of the magnitude with each query: (1 - h)^2 / r, zero on a point."""
-        gain = probe.deficit.square() / torch.where(probe.on_point, 1.0, probe.residual)
+        # Divided first: squares of tiny deficits underflow.
+        gain = probe.deficit * (probe.deficit / torch.where(probe.on_point, 1.0, probe.residual))
         return torch.where(probe.on_point, 0.0, gain)
 
     def copies(self, probe: Probe) -> torch.Tensor:

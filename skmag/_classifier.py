@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,7 +50,7 @@ class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
         "null_threshold": [Interval(Real, None, None, closed="neither"), None],
         "solver": [StrOptions({"auto", *SOLVERS})],
         "device": [str, torch.device, None],
-        "n_jobs": [int, None],
+        "n_jobs": [Integral, None],
     }
 
     def predict(self, X: Any) -> Any:

@@ -266,11 +266,11 @@ class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, BaseEstimator):
         intervals, counts = np.array(sweep.intervals), np.array(sweep.counts)
         begin, end = sweep.chosen
         lower, upper = sweep.intervals[begin]
-        self.threshold_ = math.sqrt(lower * upper) if lower > 0 else upper
+        self.threshold_ = math.sqrt(lower) * math.sqrt(upper) if lower > 0 else upper
         self.intervals_, self.counts_ = kind.wrap(intervals), kind.wrap(counts)
         self.persistent_interval_ = kind.wrap(np.array([intervals[end - 1, 0], upper]))
         # All in one cluster, however few they are.
-        return sweep.clusters, min_rows if counts[begin] >= 2 else 1
+        return sweep.clusters, max(2, min_rows) if counts[begin] >= 2 else 1
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, comb
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from skmag._metrics import Metric
 from skmag._permutations import Pool
 from skmag._scale import check_scales
 from skmag._similarity import Similarity
+from skmag._solvers import stack_level
 from skmag._two_sample import (
     TwoSampleTestResult,
     checked_statistics,
@@ -105,7 +107,8 @@ class MagnitudeDriftDetector(BaseEstimator):
     alpha : float, default=0.05
         Share of false alarms among batches that come from where the reference came from.
     n_resamples : int, default=199
-        Number of random labellings of each test. The least p-value is ``1 / (1 + n_resamples)``.
+        Number of random labellings of each test. The least p-value is ``1 / (1 + n_resamples)``,
+        and more where a batch and the reference are so small that there are fewer labellings.
     metric : str or callable, default="euclidean"
         As for :func:`weighting`, but not "precomputed".
     metric_params : dict, default=None
@@ -230,7 +233,8 @@ class MagnitudeDriftDetector(BaseEstimator):
         checked_statistics(self.statistics)
         if self.t is not None:
             check_scales(self.t, "t")
-        shared_metric([X], self.metric, self.metric_params)
+        # Each test learns its metric anew, from batch and reference.
+        shared_metric([], self.metric, self.metric_params)
         if self.alpha < 1 / (1 + self.n_resamples):
             raise ValueError(
                 f"alpha={self.alpha!r} is below the least p-value of "
@@ -316,6 +320,7 @@ class MagnitudeDriftDetector(BaseEstimator):
         check_is_fitted(self)
         check_same_namespace(X, self, attribute="reference_", method=method)
         X = validate_data(self, detached(X), reset=False)
+        self._warn_of_small_batches(len(self.reference_), len(X))
         return X, magnitude_two_sample_test(
             self.reference_,
             X,
@@ -327,6 +332,21 @@ class MagnitudeDriftDetector(BaseEstimator):
             metric_params=self.metric_params,
             device=self.device,
         )
+
+    def _warn_of_small_batches(self, n: int, m: int) -> None:
+        """Warn where there are so few labellings that no p-value can reach alpha."""
+        labellings = comb(n + m, m)
+        # Samples of equal size may change places: every statistic occurs twice.
+        least = (2 if n == m else 1) / labellings
+        if labellings <= self.n_resamples and least > self.alpha:
+            warnings.warn(
+                f"a batch of {m} rows beside a reference of {n} can be dealt out in {labellings} "
+                f"ways only, so that its p-value is at least {least:.3g}, above "
+                f"alpha={self.alpha!r}: there can be no alarm; use larger batches or a larger "
+                "alpha",
+                UserWarning,
+                stacklevel=stack_level(),
+            )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -63,7 +63,8 @@ class Growth:
     def gains(self) -> torch.Tensor:
         """Growth of the magnitude with each candidate, (1 - h)^2 / r, zero for members."""
         outside = self.residual > 0
-        gain = self.deficit.square() / torch.where(outside, self.residual, 1.0)
+        # Divided first: squares of tiny deficits underflow.
+        gain = self.deficit * (self.deficit / torch.where(outside, self.residual, 1.0))
         return torch.where(outside, gain, 0.0)
 
     def join(self, point: int) -> float:

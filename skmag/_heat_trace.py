@@ -18,6 +18,7 @@ from sklearn.neighbors import KNeighborsTransformer
 
 from skmag._arrays import as_numpy, block_slices, check_points, rows_per_block
 from skmag._input import MetricLike, check_2d
+from skmag._metrics import resolve_metric
 
 PROBES = ("rademacher", "normal")
 VARIANCE_REDUCTIONS = ("chebyshev", "linear", "taylor", None)
@@ -31,6 +32,9 @@ PLAIN_STEPS = 20
 
 BREAKDOWN = 1e-10
 """A coupling this small changes the quadrature by its square: the subspace is invariant."""
+
+# Metrics that see differences of coordinates, whose neighbours move and rescale with the points.
+_MOVABLE = ("euclidean", "l2", "minkowski", "cityblock", "manhattan", "l1", "chebyshev")
 
 
 def check_choices(normalization: Any, variance_reduction: Any, probes: Any) -> None:
@@ -106,6 +110,12 @@ def graph_from(
         return neighbour_graph(stored, n_neighbors, f"neighbors={neighbors!r}")
     if precomputed:
         _check_square(points, "metric='precomputed'")
+    if isinstance(metric, str) and metric in _MOVABLE:
+        points = _centred(points)
+    if not precomputed:
+        resolved = resolve_metric(metric, metric_params, points)
+        if isinstance(metric, str) and metric in ("seuclidean", "mahalanobis"):
+            metric_params = dict(resolved.params)
     others = {key: value for key, value in metric_params.items() if key != "p"}
     exact = KNeighborsTransformer(
         n_neighbors=n_neighbors,
@@ -115,6 +125,19 @@ def graph_from(
         n_jobs=n_jobs,
     )
     return neighbour_graph(exact.fit_transform(points), n_neighbors, "X")
+
+
+def _centred(points: np.ndarray) -> np.ndarray:
+    """Points moved to their mean and rescaled by a power of two, which changes no neighbour.
+
+    scikit-learn's neighbours square coordinates, which cancel far from zero and leave the range of
+    floats in extreme units.
+    """
+    unit = 2.0 ** int(np.frexp(np.abs(points).max())[1])
+    points = points / unit
+    points = points - points.mean(axis=0)
+    greatest = np.abs(points).max()
+    return points / 2.0 ** int(np.frexp(greatest)[1]) if greatest > 0 else points
 
 
 def neighbour_graph(stored: Any, n_neighbors: int, name: str) -> sp.csr_array:
@@ -370,7 +393,13 @@ def null_trace(normalization: str, n: int, degree: float, ts: np.ndarray) -> np.
             "n_neighbors or normalization='empty'"
         )
     lowest, gap = 1 - 2 / np.sqrt(degree), 4 / np.sqrt(degree) / (n - 1)
-    return np.exp(-ts * lowest) * np.expm1(-ts * gap * n) / np.expm1(-ts * gap)
+    trace = np.exp(-ts * lowest) * np.expm1(-ts * gap * n) / np.expm1(-ts * gap)
+    if not trace.all():
+        raise ValueError(
+            f"ts={float(ts[trace == 0].min())!r} is so large that the heat trace of the random "
+            "graph underflows; use smaller ts or normalization='empty'"
+        )
+    return trace
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:

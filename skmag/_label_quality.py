@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import expit
+from sklearn.utils.multiclass import check_classification_targets
 
 from skmag._answers import Answers
 from skmag._arrays import ArrayKind, as_numpy, resolve_device
@@ -88,7 +89,8 @@ def label_quality_scores(
     Notes
     -----
     A row leaves with its copies, which say nothing new of it, and so copies of a mislabelled row
-    do not vouch for each other. Where copies have different labels, these contradict each other
+    do not vouch for each other: ten equal rows that agree, in the midst of another class, score as
+    one would. Where copies have different labels, these contradict each other
     more clearly than any neighbour could: the score is the share of the other copies there that
     agree with the row.
 
@@ -143,8 +145,9 @@ def _checked_labels(y: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     labels = as_numpy(y)
     if labels.shape != (n_rows,):
         raise ValueError(f"y has shape {labels.shape}, expected ({n_rows},): one label a row")
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise ValueError("y holds NaN, which is no label")
+    if any(label is None or label != label for label in labels.tolist()):
+        raise ValueError("y holds missing values (NaN or None), which are no labels")
+    check_classification_targets(labels)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(

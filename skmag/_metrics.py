@@ -127,13 +127,18 @@ def resolve_metric(
 
 
 def _inverse_covariance(points: np.ndarray) -> np.ndarray:
-    try:
-        return np.linalg.inv(np.atleast_2d(np.cov(points.T)))
-    except np.linalg.LinAlgError as error:
+    deviation = points.std(axis=0)
+    singular = len(points) <= points.shape[1] or not deviation.all()
+    if not singular:
+        # Rounding decides whether a singular matrix is inverted; its rank does not depend on units.
+        correlation = np.atleast_2d(np.cov((points / deviation).T))
+        singular = np.linalg.matrix_rank(correlation, hermitian=True) < len(correlation)
+    if singular:
         raise ValueError(
             "metric='mahalanobis' cannot learn from these points, whose covariance is singular; "
             "pass metric_params={'VI': ...}"
-        ) from error
+        )
+    return np.linalg.inv(np.atleast_2d(np.cov(points.T)))
 
 
 def _build(name: Any, params: dict[str, Any]) -> Metric:

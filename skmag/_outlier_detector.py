@@ -27,6 +27,7 @@ from skmag._outlier_scores import (
     WholeSet,
     lower_fence,
     prepared,
+    rounding_of_scores,
 )
 from skmag._progress import Steps, fit_task
 from skmag._scale import check_scale, resolve_scale
@@ -169,7 +170,7 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
         "metric_params": [dict, None],
         "solver": [StrOptions({"auto", *SOLVERS})],
         "device": [str, torch.device, None],
-        "n_jobs": [int, None],
+        "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
 
@@ -239,6 +240,7 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
         median = sample_median(data, self._metric) if scale is None else 1.0
         self.t_ = resolve_scale(scale, self.criterion, median)
         samples = self._samples(len(data)) if self._bagged() else []
+        self.__dict__.pop("candidates_", None)
         with fit_task(self, len(samples), X) as steps:
             self._scorer, scores, candidates = self._weigh(data, samples, steps)
         if candidates is not None:
@@ -346,7 +348,8 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
 
     def _offset(self, scores: np.ndarray) -> float:
         if self.contamination != "auto":
-            return float(np.percentile(scores, 100 * self.contamination))
+            share = float(np.percentile(scores, 100 * self.contamination))
+            return share - rounding_of_scores(scores)
         return -float(self.tau) if self.criterion == "paper" else lower_fence(scores)
 
     def _asked(self, X: Any, method: str) -> tuple[torch.Tensor, ArrayKind]:

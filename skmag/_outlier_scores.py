@@ -23,6 +23,8 @@ from skmag._solvers import Probe
 
 CRITERIA = ("residual", "paper", "gain", "potential")
 
+_ROUNDING = 1e-10
+
 
 class Scorer(Protocol):
     """Scores queries; low scores are anomalous."""
@@ -260,7 +262,8 @@ def outlier_candidates(weights: torch.Tensor) -> torch.Tensor:
     a single point, are none.
     """
     middle = float(np.median(as_numpy(weights)))
-    return weights.abs() > middle + 1.5 * float(weights.std(correction=0))
+    limit = middle + 1.5 * float(weights.std(correction=0))
+    return weights.abs() > limit + _ROUNDING * abs(middle)
 
 
 def prepared(data: torch.Tensor, metric: Metric) -> torch.Tensor:
@@ -271,7 +274,12 @@ def prepared(data: torch.Tensor, metric: Metric) -> torch.Tensor:
 def lower_fence(scores: np.ndarray) -> float:
     """Score below which a point stands out: the first quartile less 1.5 quartile distances."""
     low, high = np.quantile(scores, [0.25, 0.75])
-    return float(low - 1.5 * (high - low))
+    return float(low - 1.5 * (high - low)) - rounding_of_scores(scores)
+
+
+def rounding_of_scores(scores: np.ndarray) -> float:
+    """Difference between scores that counts as rounding, so that equal points score alike."""
+    return _ROUNDING * float(np.abs(scores).max())
 
 
 def refuse_indefinite(answers: Answers, criterion: str) -> None:

@@ -222,9 +222,11 @@ def mean_discrepancies(
 
 def standard_scores(values: torch.Tensor) -> torch.Tensor:
     """Values of each column less their mean over their standard deviation, zero without spread."""
+    greatest = values.abs().amax(0)
+    # Squares of tiny values would underflow; scores do not depend on the unit.
+    values = values / torch.where(greatest > 0, greatest, 1.0)
     spread, mean = torch.std_mean(values, dim=0, correction=0)
-    constant = spread <= _SPREAD * values.abs().amax(0)
-    return ((values - mean) / spread).masked_fill_(constant, 0.0)
+    return ((values - mean) / spread).masked_fill_(spread <= _SPREAD, 0.0)
 
 
 def p_values(scores: torch.Tensor, observed: int) -> torch.Tensor:

@@ -371,9 +371,12 @@ def split_labels(y: Any, unlabelled: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def labelled_rows(y: Any, unlabelled: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mask of the rows that have a label, and `y` as an array; see :func:`split_labels`."""
+    if isinstance(y, (list, tuple)) and any(isinstance(label, str) for label in y):
+        # numpy would turn a missing value beside strings into the string "nan".
+        y = np.array(y, dtype=object)
     values = as_numpy(column_or_1d(detached(y), warn=True))
     missing = _missing(values)
-    if unlabelled is None or unlabelled != unlabelled:
+    if bool(_missing(np.array([unlabelled], dtype=object))[0]):
         return ~missing, values
     if isinstance(unlabelled, str) and unlabelled == "auto":
         if missing.any() or values.dtype.kind not in "iufO":

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from skmag._arrays import as_numpy
+
 SCALES: dict[str, float] = {
     # Effective number of points: one median distance is one e-fold of similarity.
     "weighting": 1.0,
@@ -85,6 +87,8 @@ def check_scale(t: Any, name: str = "t") -> float | None:
 
 def check_scales(ts: Any, name: str = "ts") -> list[float | None]:
     """Return a sequence of scales as :func:`check_scale` returns one; it must not be empty."""
+    if hasattr(ts, "__array_namespace__"):
+        ts = as_numpy(ts)
     if isinstance(ts, (str, Real)) or getattr(ts, "ndim", 1) == 0:
         ts = [ts]
     if not isinstance(ts, Iterable):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
@@ -228,8 +228,11 @@ def magnitude_two_sample_test(
 
 
 def checked_statistics(statistics: str | Sequence[str]) -> tuple[str, ...]:
-    names = (statistics,) if isinstance(statistics, str) else tuple(statistics)
-    if not names or len(set(names)) < len(names) or not set(names) <= set(_STATISTICS):
+    names: tuple[Any, ...] = (statistics,)
+    if isinstance(statistics, Iterable) and not isinstance(statistics, str):
+        names = tuple(statistics)
+    known = all(isinstance(name, str) and name in _STATISTICS for name in names)
+    if not names or not known or len(set(names)) < len(names):
         raise ValueError(
             f"statistics={statistics!r} must be one or both of {list(_STATISTICS)}, each once"
         )

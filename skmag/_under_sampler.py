@@ -202,6 +202,8 @@ class MagnitudeUnderSampler(OneToOneFeatureMixin, BaseEstimator):
         self, similarity: Similarity, wanted: int, random_state: np.random.RandomState
     ) -> np.ndarray:
         """Rows of one class to keep, counted by themselves: points first, then their copies."""
+        if not wanted:
+            return np.empty(0, dtype=np.int64)
         points = represent(similarity, self.strategy, wanted, random_state).points
         rows = as_numpy(similarity.first_row)[points]
         copies = np.setdiff1d(np.arange(len(similarity.group)), rows)

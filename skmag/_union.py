@@ -172,7 +172,7 @@ def shared_metric(
             "metric='precomputed' is not supported here, since distances between the sets are "
             "needed as well; pass points and a function of two points as metric"
         )
-    every = distinct_rows(sets) if metric in _LEARNING else None
+    every = distinct_rows(sets) if sets and metric in _LEARNING else None
     return resolve_metric(metric, metric_params, every)
 
 

@@ -321,3 +321,11 @@ def test_a_callback_stops_a_run():
     reached = model.labels_ >= 0
     assert adjusted_rand_score(model.labels_[reached], whole.labels_[reached]) == 1.0
     assert (whole.labels_ >= 0).all()
+
+
+def test_single_rows_are_no_clusters_of_a_sweep():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    one, two = (
+        MagnitudeClustering(min_cluster_size=size, random_state=0).fit(X) for size in (1, 2)
+    )
+    assert one.labels_.tolist() == two.labels_.tolist()

@@ -557,3 +557,12 @@ def test_a_metric_that_is_not_of_negative_type_is_answered_with_a_warning():
         table[1:, 1:], t=0.3, metric="precomputed", solver="indefinite"
     )
     assert found == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_normalized_distance_may_exceed_one():
+    # In many dimensions a centre adds more than one to the points around it (Lemma B.6).
+    sphere = np.random.default_rng(0).normal(size=(100, 50))
+    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    found = magnitude_distance(sphere, np.zeros((1, 50)), t=2.0, normalized=True)
+    assert found == pytest.approx(1.01, abs=0.02)
+    assert found > 1

@@ -117,6 +117,7 @@ def test_nothing_moved_between_identical_sets():
     assert report.pvalue == 1.0
 
 
+@pytest.mark.filterwarnings("ignore:a batch of")
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 6), (6, 1)])
 def test_one_row(n, m):
     model = detector().fit(normal(n, 2))
@@ -261,3 +262,17 @@ def test_clone_and_tags():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert repr(model).startswith("MagnitudeDriftDetector(alpha=0.1")
+
+
+def test_batches_too_small_for_an_alarm_are_told_of():
+    model = detector(n_resamples=199).fit(normal(10, 2))
+    with pytest.warns(UserWarning, match=r"p-value is at least 0\.0909, above alpha=0\.05"):
+        assert not model.predict(normal(1, 2, seed=1) + 100)
+    assert detector(n_resamples=199).fit(normal(20, 2)).predict(normal(1, 2, seed=1) + 100)
+
+
+@pytest.mark.parametrize("metric", ["seuclidean", "mahalanobis"])
+def test_a_feature_may_begin_to_vary(metric):
+    X, Y = normal(40, 3), normal(30, 3, seed=1)
+    X[:, 2] = 1.0
+    assert detector(metric=metric).fit(X).predict(Y)

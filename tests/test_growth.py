@@ -157,3 +157,11 @@ def test_a_similarity_that_is_not_definite_is_refused():
     definite = growth(table, 1.0, "precomputed")
     [definite.join(point) for point in range(1, 6)]
     assert definite.magnitude == pytest.approx(dense_magnitude(np.exp(-table), range(6)), rel=1e-9)
+
+
+def test_gains_of_the_smallest_scales_do_not_underflow():
+    similarity = Similarity.of(torch.from_numpy(normal(6, 2)), resolve_metric("euclidean", None))
+    gains = Growth(similarity.at(1e-170), 0).gains()
+    expected = Growth(similarity.at(1e-100), 0).gains() * 1e-70
+    np.testing.assert_allclose(gains, expected, rtol=1e-10)
+    assert (gains[1:] > 0).all()

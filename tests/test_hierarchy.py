@@ -342,3 +342,14 @@ def test_a_prefix_answers_only_what_it_knows():
     for radius in (-1.0, np.nan):
         with pytest.raises(ValueError, match="radius="):
             few.centers(radius)
+
+
+@pytest.mark.parametrize("n_centers", [2.0, float("nan"), float("inf"), True, 0])
+def test_numbers_of_centers_are_positive_integers(n_centers):
+    with pytest.raises(ValueError, match="n_centers="):
+        DiscreteCenterHierarchy(np.eye(4), n_centers)
+
+
+def test_an_infinite_radius_is_refused():
+    with pytest.raises(ValueError, match="radius=inf must be finite"):
+        DiscreteCenterHierarchy(np.eye(4)).centers(float("inf"))

@@ -394,7 +394,7 @@ def test_random_state():
         (X, {"ts": ["scale"]}, "'scale' has no meaning"),
         (X, {"ts": 7 + 1j}, "ts=.* must be"),
         (X, {"random_state": "seed"}, "cannot be used to seed"),
-        (X, {"metric": "nearest"}, "'metric' parameter"),
+        (X, {"metric": "nearest"}, "metric='nearest' is unknown"),
         (X, {"metric": "precomputed"}, "with metric='precomputed' it must be square"),
         (sp.csr_array(X), {"metric": "precomputed"}, "with metric='precomputed' it must be square"),
         (sp.csr_array((60, 60)), {"metric": "precomputed"}, "row 0 only 0 neighbours"),
@@ -443,3 +443,34 @@ def test_signatures_that_cannot_be_compared():
             first.distance_to(heat_trace_signature(Y, random_state=0, **options))
     with pytest.raises(ValueError, match="is no HeatTraceSignature"):
         first.distance_to(X)
+
+
+@pytest.mark.parametrize("features", [2, 30])
+def test_moved_and_rescaled_clouds_are_at_distance_zero(features):
+    X = np.random.default_rng(0).normal(size=(200, features))
+    late = X.copy()
+    late[:, 0] += 2.0**20
+    for other in (X * 2.0**-500, X * 2.0**500, late):
+        found = intrinsic_multiscale_distance(X, other, random_state=0)
+        assert found.distance <= found.noise_level / 2
+
+
+@pytest.mark.parametrize("metric", ["seuclidean", "mahalanobis"])
+def test_metrics_that_learn_from_the_points(metric):
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    spread = np.var(X, axis=0, ddof=1)
+    params = {"V": spread} if metric == "seuclidean" else {"VI": np.linalg.inv(np.cov(X.T))}
+    plain = heat_trace_signature(X, metric=metric, random_state=0)
+    told = heat_trace_signature(X, metric=metric, metric_params=params, random_state=0)
+    np.testing.assert_allclose(plain.values, told.values)
+
+
+def test_wrong_metric_parameters_are_named():
+    with pytest.raises(ValueError, match=r"metric_params=\{'foo': 3\} do not fit"):
+        heat_trace_signature(np.eye(9), metric_params={"foo": 3})
+
+
+def test_a_random_graph_whose_trace_underflows_is_refused():
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    with pytest.raises(ValueError, match=r"ts=10000\.0 is so large"):
+        heat_trace_signature(X, ts=[1.0, 1e4], normalization="erdos_renyi", random_state=0)

@@ -149,7 +149,7 @@ def test_flipped_digits_are_found(criterion, floor):
     [
         ([0, 1], r"y has shape \(2,\), expected \(7,\)"),
         (np.zeros((7, 1)), r"y has shape \(7, 1\)"),
-        ([0, 1, np.nan, 1, 0, 1, 0], "y holds NaN"),
+        ([0, 1, np.nan, 1, 0, 1, 0], "y holds missing values"),
         ([1] * 7, "y has one class only"),
         (None, "y has shape"),
     ],
@@ -195,3 +195,15 @@ def test_indefinite_similarities_have_no_residuals():
         label_quality_scores(table, y, **arguments)
     scores = label_quality_scores(table, y, criterion="potential", **arguments)
     assert ((scores >= 0) & (scores <= 1)).all()
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_missing_labels_are_refused(missing):
+    y = np.array(["a", "b", missing, "a"], dtype=object)
+    with pytest.raises(ValueError, match="y holds missing values"):
+        label_quality_scores(np.arange(8.0).reshape(4, 2), y)
+
+
+def test_numbers_that_are_no_classes_are_refused():
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        label_quality_scores(np.arange(8.0).reshape(4, 2), [0.1, 0.2, 0.3, 0.4])

@@ -320,3 +320,13 @@ def test_metrics_said_to_be_of_negative_type_are(metric, t):
     assert float(torch.linalg.eigvalsh(zeta)[0]) > -1e-14
     for other, params in (("chebyshev", None), ("minkowski", {"p": 3}), ("canberra", None)):
         assert not resolve_metric(other, params).positive_definite
+
+
+@pytest.mark.parametrize("share", [[0.3, 0.7], [1.0, 1.0], [0.1, -0.9], [2.0, 0.5]])
+def test_mahalanobis_refuses_features_that_depend_on_others(share):
+    # Whether the rounded covariance can be inverted is a matter of chance.
+    X = np.random.default_rng(1).normal(size=(30, 2))
+    for points in (np.c_[X, X @ share], X[:2], np.c_[X, np.ones(30)]):
+        with pytest.raises(ValueError, match="covariance is singular"):
+            resolve_metric("mahalanobis", None, points)
+    resolve_metric("mahalanobis", None, X * [1e-9, 1e9])

@@ -314,3 +314,18 @@ def test_skops_and_other_arrays_hold_the_same_detector(settings, tmp_path):
         found = moved.score_samples(torch.from_numpy(X))
         assert isinstance(found, torch.Tensor)
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("k", [3, 20, 31])
+@each
+def test_equivalent_points_are_no_outliers_of_one_another(settings, k):
+    model = MagnitudeOutlierDetector(**settings).fit(np.eye(k))
+    assert not (model.scores_ < model.offset_).any() or "random_state" in settings
+    share = MagnitudeOutlierDetector(contamination=0.1, **settings).fit(np.eye(k))
+    assert not (share.scores_ < share.offset_).any() or "random_state" in settings
+
+
+def test_what_another_criterion_learned_is_forgotten():
+    model = MagnitudeOutlierDetector(criterion="paper").fit(polluted())
+    assert not hasattr(model.set_params(criterion="gain").fit(polluted()), "candidates_")
+    assert MagnitudeOutlierDetector(n_jobs=np.int64(2), n_estimators=3).fit(polluted()).offset_ < 0

@@ -219,7 +219,7 @@ def test_every_labelling_is_as_likely():
 
 def test_standard_scores_are_zero_without_spread():
     values = torch.tensor([[1.0, 5.0, 0.0, 1e9], [3.0, 5.0, 0.0, 1e9 * (1 + 1e-15)]])
-    scores = standard_scores(values).double()
+    scores = standard_scores(values.double())
     np.testing.assert_allclose(scores[:, 0], [-1, 1])
     np.testing.assert_array_equal(scores[:, 1:], 0)
 
@@ -258,3 +258,11 @@ def test_what_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr(permutations, "available_memory", lambda device: 1000.0)
     with pytest.raises(MemoryError, match="3,240 bytes for n=9 distinct points"):
         pooled(*SAMPLES["distinct"])
+
+
+def test_scores_do_not_depend_on_the_unit():
+    values = torch.tensor([[1.0, 5.0], [2.0, 5.0], [4.0, 5.0]], dtype=torch.float64)
+    expected = standard_scores(values)
+    assert expected[:, 1].tolist() == [0.0, 0.0, 0.0]
+    for unit in (2.0**-900, 2.0**900):
+        assert torch.equal(standard_scores(values * unit), expected)

@@ -406,3 +406,10 @@ def test_which_rows_are_labelled(y, unlabelled, labels):
 def test_labels_that_are_none(y, unlabelled, message):
     with pytest.raises(ValueError, match=message):
         split_labels(y, unlabelled)
+
+
+@pytest.mark.parametrize("missing", [float("nan"), None])
+def test_missing_values_beside_strings_are_no_class(missing):
+    labelled, values = labelled_rows(["a", "b", missing, missing], "auto")
+    assert labelled.tolist() == [True, True, False, False]
+    assert values[:2].tolist() == ["a", "b"]

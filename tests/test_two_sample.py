@@ -380,3 +380,9 @@ def test_metrics_without_magnitudes_still_have_an_mmd():
         points[::2], points[1::2], metric=graph, t=0.5, statistics="mmd"
     )
     assert 0 < result.pvalue <= 1
+
+
+@pytest.mark.parametrize("statistics", [None, 3, [["mmd"]], ["mmd", 1]])
+def test_statistics_of_no_kind_are_named(statistics):
+    with pytest.raises(ValueError, match="statistics="):
+        magnitude_two_sample_test(np.eye(3), np.eye(3) + 1, statistics=statistics)

@@ -214,3 +214,9 @@ def test_arguments_are_refused_by_name():
         MagnitudeUnderSampler(sampling_strategy={0: 10**6}).fit_resample(X, y)
     with pytest.raises(ValueError, match="more than 1 class"):
         MagnitudeUnderSampler().fit_resample(X, np.zeros(300))
+
+
+def test_no_row_of_a_class_may_be_wanted():
+    X, y = np.random.default_rng(0).normal(size=(30, 2)), np.repeat([0, 1], [20, 10])
+    found = MagnitudeUnderSampler(sampling_strategy={0: 0}).fit_resample(X, y)
+    assert found[1].tolist() == [1] * 10

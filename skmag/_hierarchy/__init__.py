@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,8 @@ class DiscreteCenterHierarchy:
         device: Any = None,
     ) -> None:
         self._unit = _positive(unit, "unit")
-        if n_centers is not None and (int(n_centers) != n_centers or n_centers < 1):
+        whole = isinstance(n_centers, Integral) and not isinstance(n_centers, bool)
+        if n_centers is not None and not (whole and n_centers >= 1):
             raise ValueError(f"n_centers={n_centers!r} must be a positive integer or None")
         array = check_points(X, "X")
         self._kind = ArrayKind.of(array)
@@ -185,8 +187,8 @@ class DiscreteCenterHierarchy:
         ValueError
             If the radius is negative or NaN, or needs more centers than were ordered.
         """
-        if not radius >= 0:
-            raise ValueError(f"radius={radius!r} must not be negative")
+        if not 0 <= radius < float("inf"):
+            raise ValueError(f"radius={radius!r} must be finite and not negative")
         if radius < self.covering_radius_:
             raise ValueError(
                 f"radius={radius!r} is below covering_radius_={self.covering_radius_!r}: "

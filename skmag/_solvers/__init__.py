@@ -37,6 +37,7 @@ __all__ = [
     "indefinite",
     "is_on_a_line",
     "singular_share",
+    "stack_level",
 ]
 
 SOLVERS: dict[str, type[Factor]] = {
