@@ -320,7 +320,7 @@ class MagnitudeDriftDetector(BaseEstimator):
         check_is_fitted(self)
         check_same_namespace(X, self, attribute="reference_", method=method)
         X = validate_data(self, detached(X), reset=False)
-        self._warn_of_small_batches(len(self.reference_), len(X))
+        self._warn_of_small_batches(self.reference_.shape[0], X.shape[0])
         return X, magnitude_two_sample_test(
             self.reference_,
             X,
