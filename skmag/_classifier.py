@@ -143,10 +143,6 @@ class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
         self._check_null(classes)
         return X, kind, validated_tensor(X, self._metric, self._device), codes
 
-    def _prepared(self, data: torch.Tensor) -> torch.Tensor:
-        """Training points as the metric takes them; a table of distances as it is."""
-        return data if self._metric.precomputed else self._metric.points(data, "X")
-
     def _check_null(self, classes: np.ndarray) -> None:
         asked = self.null_alpha is not None or self.null_threshold is not None
         if asked and self.null_label is None:
@@ -389,7 +385,7 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
         similarities = class_similarities(data, rows, self._metric)
         answers = ClassAnswers.of(similarities, rows, ts, self.solver, self._device, self.n_jobs)
         refuse_indefinite(answers, self.criterion, as_numpy(self.classes_))
-        self._finish(answers, self._prepared(data), codes, self.criterion, kind)
+        self._finish(answers, self._metric.points(data, "X"), codes, self.criterion, kind)
         return self
 
     def _scales(self, data: torch.Tensor) -> list[float]:

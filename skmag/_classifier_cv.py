@@ -186,7 +186,7 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
                 "sklearn.set_config(enable_metadata_routing=True)"
             )
         routed = process_routing(self, "fit", **params).scorer.score if params else {}
-        ts, points = self._grid(data, criteria), self._prepared(data)
+        ts, points = self._grid(data, criteria), self._metric.points(data, "X")
         found = self._search(data, points, codes, ts, criteria, routed)
         i, j = found.best
         self.best_t_, self.best_criterion_ = float(ts[i, j]), criteria[j]

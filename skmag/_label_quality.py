@@ -133,7 +133,7 @@ def label_quality_scores(
     answers = ClassAnswers.of(parts, rows, [scale] * len(rows), solver, place, n_jobs)
     refuse_indefinite(answers, criterion, classes)
     if criterion == "residual":
-        points = data if resolved.precomputed else resolved.points(data, "X")
+        points = resolved.points(data, "X")
         score = _residual_shares(answers, points, codes, n_jobs)
     else:
         score = _potential_ratios(answers, Answers.of(whole.at(scale), solver, place))

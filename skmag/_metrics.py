@@ -67,7 +67,10 @@ class Metric:
         return self.compute is None
 
     def points(self, points: torch.Tensor, name: str) -> torch.Tensor:
-        """Return `points` as :meth:`block` takes them; `name` is the argument to blame."""
+        """Return `points` as :meth:`block` takes them; `name` is the argument to blame.
+
+        A precomputed table of distances is returned as it is.
+        """
         return points if self.prepare is None else self.prepare(points, name)
 
     def block(self, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,6 @@ from skmag._outlier_scores import (
     Scorer,
     WholeSet,
     lower_fence,
-    prepared,
     rounding_of_scores,
 )
 from skmag._progress import Steps, fit_task
@@ -344,7 +343,7 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
             return *WholeSet.of(answers, self.criterion, self.novelty), None
         scorer, candidates = InlierGain.of(answers, solver)
         rows = answers.similarity.to_rows(candidates)
-        return scorer, scorer.score(prepared(data, metric)), rows
+        return scorer, scorer.score(metric.points(data, "X")), rows
 
     def _offset(self, scores: np.ndarray) -> float:
         if self.contamination != "auto":

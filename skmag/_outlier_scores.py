@@ -143,7 +143,7 @@ class BaggedResidual:
         steps: Steps = iter,
     ) -> tuple[BaggedResidual, torch.Tensor]:
         """Weigh subsamples of unprepared `data` given by their rows; also score every row."""
-        parts, total, queries = [], data.new_zeros(len(data)), prepared(data, metric)
+        parts, total, queries = [], data.new_zeros(len(data)), metric.points(data, "X")
         run = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
         # A step ends when the next is handed out: workers are not interrupted.
         for part, residual in run(
@@ -264,11 +264,6 @@ def outlier_candidates(weights: torch.Tensor) -> torch.Tensor:
     middle = float(np.median(as_numpy(weights)))
     limit = middle + 1.5 * float(weights.std(correction=0))
     return weights.abs() > limit + _ROUNDING * abs(middle)
-
-
-def prepared(data: torch.Tensor, metric: Metric) -> torch.Tensor:
-    """Training points as queries of the metric; a table of distances as it is."""
-    return data if metric.precomputed else metric.points(data, "X")
 
 
 def lower_fence(scores: np.ndarray) -> float:

@@ -17,6 +17,27 @@ DIGITS = 50
 QUESTIONS = ("potential", "residual", "joining_weight", "gain")
 
 
+class StopAfter:
+    """Callback that stops a fit at the end of a step."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+        self.seen = 0
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        self.seen = 0
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        pass
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
+        self.seen += context.parent is not None
+        return self.seen >= self.n_steps
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        pass
+
+
 def normal(n: int = 7, d: int = 3, seed: int = 0) -> np.ndarray:
     """Points of a normal cloud."""
     return np.random.default_rng(seed).normal(size=(n, d))

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import skops.io
 import torch
-from reference import dense, dense_inverse, normal
+from reference import StopAfter, dense, dense_inverse, normal
 from scipy.spatial.distance import cdist
 from sklearn import clone, config_context
 from sklearn.callback import ProgressBar
@@ -23,27 +23,6 @@ CENTERS = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]]
 
 def blobs(n=60, seed=0):
     return make_blobs(n, centers=CENTERS, random_state=seed)
-
-
-class StopAfter:
-    """Callback that stops a fit at the end of a step."""
-
-    def __init__(self, n_steps):
-        self.n_steps = n_steps
-        self.seen = 0
-
-    def setup(self, estimator, context):
-        self.seen = 0
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context):
-        self.seen += context.parent is not None
-        return self.seen >= self.n_steps
-
-    def teardown(self, estimator, context):
-        pass
 
 
 @pytest.mark.parametrize(

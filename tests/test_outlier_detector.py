@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import skops.io
 import torch
-from reference import normal
+from reference import StopAfter, normal
 from scipy.spatial.distance import cdist
 from sklearn import config_context
 from sklearn.base import clone
@@ -158,28 +158,6 @@ def test_threads_change_nothing():
     together = MagnitudeOutlierDetector(random_state=0, n_jobs=2).fit(X)
     assert (alone.scores_ == together.scores_).all()
     assert (alone.score_samples(X) == together.score_samples(X)).all()
-
-
-class StopAfter:
-    """Asks the fit to stop at the end of a step."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context):
-        if context.parent is None:
-            return False
-        self.left -= 1
-        return self.left == 0
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])

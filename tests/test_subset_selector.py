@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import skops.io
 import torch
-from reference import normal
+from reference import StopAfter, normal
 from scipy.spatial.distance import cdist
 from sklearn import clone, config_context
 from sklearn.callback import ProgressBar
@@ -23,28 +23,6 @@ from skmag._representatives import STRATEGIES
 from skmag._scale import SCALES
 
 each = pytest.mark.parametrize("strategy", STRATEGIES)
-
-
-class StopAfter:
-    """Callback that asks for the end of the fit after some steps."""
-
-    max_estimator_depth = 1
-
-    def __init__(self, steps):
-        self.steps, self.seen = steps, 0
-
-    def setup(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context, **kwargs):
-        pass
-
-    def on_fit_task_end(self, estimator, context, **kwargs):
-        self.seen += 1
-        return self.seen >= self.steps
-
-    def teardown(self, estimator, context):
-        pass
 
 
 def fitted(X=None, **params):
