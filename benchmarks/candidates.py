@@ -47,8 +47,8 @@ def _skmag() -> Candidate:
 
     def run(X: np.ndarray, ts: np.ndarray) -> np.ndarray:
         if len(ts) == 1:
-            return np.array([skmag.magnitude(X, t=float(ts[0]))])
-        return np.asarray(skmag.magnitude_function(X, ts))
+            return np.array([skmag.magnitude(X, t=float(ts[0]), solver="cholesky")])
+        return np.asarray(skmag.magnitude_function(X, ts, solver="cholesky"))
 
     return run
 

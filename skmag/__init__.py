@@ -10,6 +10,7 @@ from skmag._dataset_distance import (
     magnitude_equivalent,
     pairwise_magnitude_distances,
 )
+from skmag._diversity import MaximumDiversity, maximum_diversity
 from skmag._drift_detector import DriftReport, MagnitudeDriftDetector
 from skmag._drift_display import DriftDisplay, MovedPointsDisplay
 from skmag._hierarchy import DiscreteCenterHierarchy
@@ -62,6 +63,7 @@ __all__ = [
     "MagnitudeOutlierDetector",
     "MagnitudeSubsetSelector",
     "MagnitudeUnderSampler",
+    "MaximumDiversity",
     "MovedPointsDisplay",
     "NotPositiveDefiniteWarning",
     "TwoSampleTestResult",
@@ -80,6 +82,7 @@ __all__ = [
     "magnitude_query",
     "magnitude_two_sample_test",
     "magnitude_weights",
+    "maximum_diversity",
     "pairwise_magnitude_distances",
     "scale_grid",
     "spread",

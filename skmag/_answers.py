@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from skmag._arrays import Portable, block_slices, rows_per_block
 from skmag._similarity import Similarity
-from skmag._solvers import Factor, IndefiniteError, Probe, factor
+from skmag._solvers import (
+    Certificate,
+    Factor,
+    IndefiniteError,
+    IterativeFactor,
+    Probe,
+    factor,
+    solve,
+)
 
 
 class Answers(Portable):
@@ -21,6 +29,10 @@ class Answers(Portable):
         The solver's state.
     reason : str
         Why this solver.
+    tol : float, default=1e-6
+        Relative tolerance of an iterative solver.
+    solver_params : mapping, default=None
+        Its further arguments.
 
     Attributes
     ----------
@@ -30,15 +42,44 @@ class Answers(Portable):
         Their sum.
     """
 
-    def __init__(self, prepared: Factor, reason: str) -> None:
+    def __init__(
+        self,
+        prepared: Factor,
+        reason: str,
+        tol: float = 1e-6,
+        solver_params: Mapping[str, Any] | None = None,
+    ) -> None:
         self.factor = prepared
         self.reason = reason
+        self.tol = tol
+        self.solver_params = solver_params
         self.weights, self.magnitude = prepared.weighting()
+        self._certificate: Certificate | None = None
 
     @classmethod
     def of(cls, similarity: Similarity, solver: str, device: torch.device) -> Answers:
-        """Solve `similarity` with a named solver."""
+        """Solve `similarity` with a named solver that makes a factor."""
         return cls(*factor(similarity, solver, device))
+
+    @classmethod
+    def by(
+        cls,
+        similarity: Similarity,
+        solver: str,
+        device: torch.device,
+        tol: float,
+        solver_params: Mapping[str, Any] | None = None,
+    ) -> Answers:
+        """Solve `similarity` with any solver of the portfolio."""
+        made, reason = solve(similarity, solver, device, tol=tol, solver_params=solver_params)
+        return cls(made, reason, tol, solver_params)
+
+    @property
+    def certificate(self) -> Certificate:
+        """What is proven of the magnitude; a factor's is computed when it is asked for."""
+        if self._certificate is None:
+            self._certificate = self.factor.certificate(self.weights, self.magnitude)
+        return self._certificate
 
     @property
     def similarity(self) -> Similarity:
@@ -53,6 +94,12 @@ class Answers(Portable):
             return probes[0]
         fields = zip(*(vars(probe).values() for probe in probes), strict=True)
         return Probe(*(torch.cat(parts) for parts in fields))
+
+    def potentials(self, Z: torch.Tensor) -> torch.Tensor:
+        """Potentials of validated query tensors, which need no factor."""
+        size = rows_per_block(32 * len(self.weights), max(1, len(Z)))
+        parts = [self.factor.potentials(part, self.weights) for part in Z.split(size)]
+        return torch.cat(parts)
 
     def left_out(self, points: torch.Tensor | None = None) -> Probe:
         """What the set without a point says of that point, for some distinct points or all."""
@@ -78,6 +125,10 @@ class Answers(Portable):
     def extended(self, Z: torch.Tensor) -> Answers:
         """Answers after the rows of `Z` joined, by the factor's Schur complement."""
         similarity = self.similarity.extended(Z)
+        if isinstance(self.factor, IterativeFactor):
+            start = torch.zeros_like(similarity.counts)
+            start[: len(self.weights)] = self.weights
+            return self._again(similarity, start)
         try:
             return Answers(self.factor.extended(similarity), self.reason)
         except IndefiniteError:
@@ -86,10 +137,20 @@ class Answers(Portable):
     def dropped(self, rows: Any) -> Answers:
         """Answers after some input rows left, by the factor's update."""
         similarity, kept = self.similarity.dropped(rows)
+        if isinstance(self.factor, IterativeFactor):
+            return self._again(similarity, self.weights[kept])
         try:
             return Answers(self.factor.dropped(similarity, kept), self.reason)
         except IndefiniteError:
             return self._anew(similarity)
+
+    def _again(self, similarity: Similarity, start: torch.Tensor) -> Answers:
+        """Answers of the same iterative solver, which begins with weights that nearly solve."""
+        name, tol, params = self.factor.name, self.tol, self.solver_params
+        made, _ = solve(
+            similarity, name, similarity.device, tol=tol, solver_params=params, start=start
+        )
+        return Answers(made, self.reason, tol, params)
 
     def _anew(self, similarity: Similarity) -> Answers:
         prepared, reason = factor(similarity, self.factor.name, similarity.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,16 @@ import torch
 from sklearn.utils.parallel import Parallel, delayed
 
 from skmag._answers import Answers
-from skmag._arrays import converted
+from skmag._arrays import converted, rows_per_block
 from skmag._duplicates import equal_row_groups
 from skmag._metrics import Metric
 from skmag._scale import MEDIAN_SAMPLE
 from skmag._similarity import Similarity
 from skmag._solvers import Probe
+
+# From this many features on, distances are dear beside the solves that they serve: with 784 a
+# search over scales gains a fifth, with 200 it loses a tenth.
+_DEAR_FEATURES = 500
 
 
 @dataclass(frozen=True)
@@ -136,3 +140,32 @@ def class_similarities(
             Similarity.of(data[index][:, index] if metric.precomputed else data[index], metric)
         )
     return out
+
+
+def shared_distances(data: torch.Tensor, metric: Metric) -> tuple[torch.Tensor, Metric] | None:
+    """Distances between all rows of unprepared `data`, for use at many scales.
+
+    Parameters
+    ----------
+    data : tensor of shape (n_samples, n_features)
+        Points.
+    metric : Metric
+        Their distance.
+
+    Returns
+    -------
+    table : tensor of shape (n_samples, n_samples)
+        Distances between rows.
+    metric : Metric
+        The same metric for precomputed distances. None instead of both where `data` holds
+        distances already, where three such tables do not fit the working memory, or where
+        distances cost less than looking them up does.
+    """
+    n = len(data)
+    dear = metric.on_host or data.shape[1] >= _DEAR_FEATURES
+    if metric.precomputed or not dear or rows_per_block(3 * 8 * n, n) < n:
+        return None
+    whole = Similarity.of(data, metric).with_table()
+    assert whole.table is not None
+    table = whole.table[whole.group][:, whole.group]
+    return table, replace(metric, compute=None, prepare=None, separates=False)

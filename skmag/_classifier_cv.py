@@ -12,7 +12,13 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
 from skmag._arrays import as_numpy
-from skmag._class_answers import ClassAnswers, class_rows, class_similarities, sample_median
+from skmag._class_answers import (
+    ClassAnswers,
+    class_rows,
+    class_similarities,
+    sample_median,
+    shared_distances,
+)
 from skmag._class_scores import training_scores
 from skmag._classifier import BaseMagnitudeClassifier
 from skmag._compat import StrOptions, fit_context
@@ -209,6 +215,11 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         """Judge every candidate by its leave-one-out predictions."""
         rows, every = class_rows(codes), np.arange(len(codes))
         similarities = class_similarities(data, rows, self._metric)
+        shared = shared_distances(data, self._metric)
+        judged, asked = similarities, points
+        if shared is not None:
+            asked, metric = shared
+            judged = class_similarities(asked, rows, metric)
         results = np.full(ts.shape, np.nan)
         kept = (
             np.full((len(codes), len(rows), *ts.shape), np.nan) if self.store_cv_results else None
@@ -216,11 +227,11 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         best: tuple[tuple[int, int], ClassAnswers] | None = None
         for i, t, group in _candidates(ts, criteria):
             answers = ClassAnswers.of(
-                similarities, rows, [t] * len(rows), self.solver, self._device, self.n_jobs
+                judged, rows, [t] * len(rows), self.solver, self._device, self.n_jobs
             )
             definite = all(part.factor.definite for part in answers.parts)
             usable = [name for name in group if definite or name == "potential"]
-            scored = training_scores(answers, points, every, usable, self.n_jobs)
+            scored = training_scores(answers, asked, every, usable, self.n_jobs)
             for criterion, score in scored.items():
                 at = (i, criteria.index(criterion))
                 results[at] = value = self._judge(score, codes, routed)
@@ -234,7 +245,14 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
                 f"scorer returned NaN, or similarities under metric={self.metric!r} are not "
                 "positive definite, which only criterion 'potential' allows"
             )
-        return _Found(*best, results, kept)
+        at, answers = best
+        if shared is not None:
+            # What is kept answers for points, not for rows of the table.
+            scale = [float(ts[at])] * len(rows)
+            answers = ClassAnswers.of(
+                similarities, rows, scale, self.solver, self._device, self.n_jobs
+            )
+        return _Found(at, answers, results, kept)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return how metadata travels: from ``fit`` to the scorer's ``score``.

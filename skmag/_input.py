@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 
@@ -89,6 +91,14 @@ def check_2d(values: Any, name: str) -> Any:
         found = tuple(shape) if shape is not None else (0,)
         raise ValueError(f"{name} is empty, its shape is {found}; at least one point is needed")
     return check_points(values, name)
+
+
+def check_tol(tol: Any) -> float:
+    """Return a relative tolerance as a float; refuse what is not between 0 and 1."""
+    real = isinstance(tol, (Real, np.number)) and not isinstance(tol, (bool, np.bool_))
+    if not real or not 0 < float(tol) < 1:
+        raise ValueError(f"tol={tol!r} must be a number between 0 and 1, both excluded")
+    return float(tol)
 
 
 def rounding_of(array: Any) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from skmag._arrays import ArrayKind, as_numpy, resolve_device
-from skmag._input import MetricLike, build_similarity, check_2d
+from skmag._input import MetricLike, build_similarity, check_2d, check_tol
 from skmag._scale import check_scales, default_grid, resolve_scale
 from skmag._similarity import Similarity
-from skmag._solvers import available_memory, exact_bytes, factor, is_on_a_line
+from skmag._solvers import factor, magnitudes_at, solve, with_kept_distances
 from skmag._weighting import weighting
 
 
@@ -24,6 +24,8 @@ def magnitude(
     metric: MetricLike = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     solver: str = "auto",
+    tol: float = 1e-6,
+    solver_params: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
 ) -> float:
     """Compute the magnitude of a finite metric space, its effective number of points.
@@ -39,6 +41,11 @@ def magnitude(
     metric_params : mapping, default=None
         Further arguments of the metric.
     solver : str, default="auto"
+        As for :func:`weighting`; "auto" takes conjugate gradients from 4,000 points on, as no
+        questions follow.
+    tol : float, default=1e-6
+        As for :func:`weighting`.
+    solver_params : mapping, default=None
         As for :func:`weighting`.
     device : str, torch.device or None, default=None
         As for :func:`weighting`.
@@ -71,7 +78,15 @@ def magnitude(
     array = check_2d(X, "X")
     place = resolve_device(device, array)
     similarity = build_similarity(array, t, metric, metric_params, place)
-    return factor(similarity, solver, place)[0].magnitude()
+    made, _ = solve(
+        similarity,
+        solver,
+        place,
+        tol=check_tol(tol),
+        solver_params=solver_params,
+        only_magnitude=True,
+    )
+    return made.magnitude()
 
 
 def magnitude_weights(
@@ -81,6 +96,8 @@ def magnitude_weights(
     metric: MetricLike = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     solver: str = "auto",
+    tol: float = 1e-6,
+    solver_params: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
 ) -> Any:
     """Compute the weight of each point, large near boundaries and small inside.
@@ -96,6 +113,10 @@ def magnitude_weights(
     metric_params : mapping, default=None
         Further arguments of the metric.
     solver : str, default="auto"
+        As for :func:`weighting`.
+    tol : float, default=1e-6
+        As for :func:`weighting`.
+    solver_params : mapping, default=None
         As for :func:`weighting`.
     device : str, torch.device or None, default=None
         As for :func:`weighting`.
@@ -126,7 +147,14 @@ def magnitude_weights(
     array([0.7311, 0.4621, 0.7311])
     """
     return weighting(
-        X, t=t, metric=metric, metric_params=metric_params, solver=solver, device=device
+        X,
+        t=t,
+        metric=metric,
+        metric_params=metric_params,
+        solver=solver,
+        tol=tol,
+        solver_params=solver_params,
+        device=device,
     ).weights
 
 
@@ -153,8 +181,8 @@ def scale_grid(
     Returns
     -------
     ndarray of shape (n_scales,)
-        Geometric grid from 0.01 to 100 over the median distance, so that rescaling the data by c
-        divides the grid by c.
+        Geometric grid from 0.01 over the median distance to 10 over the median distance to the
+        nearest other point, so that rescaling the data by c divides the grid by c.
 
     Raises
     ------
@@ -163,19 +191,20 @@ def scale_grid(
 
     Notes
     -----
-    The ends are where magnitudes of samples in few dimensions leave 1 and reach the number of
-    points; there is no source for them but measurement.
+    At the first end the magnitude is within a few percent of 1; at the last the similarity to the
+    nearest other point is below 1e-4 for most points, so that magnitude is close to their number.
+    There is no source for the ends but measurement.
 
     Examples
     --------
     >>> from skmag import scale_grid
     >>> scale_grid([[0.0], [2.0]], n_scales=3)
-    array([5.e-03, 5.e-01, 5.e+01])
+    array([0.005     , 0.15811388, 5.        ])
     """
     if isinstance(n_scales, bool) or not isinstance(n_scales, Integral) or n_scales < 1:
         raise ValueError(f"n_scales={n_scales!r} must be a positive integer")
     similarity = _similarity(X, metric, metric_params, None)[0]
-    return default_grid(int(n_scales), similarity.median_distance())
+    return _default_grid(similarity, int(n_scales))
 
 
 def magnitude_function(
@@ -185,7 +214,10 @@ def magnitude_function(
     metric: MetricLike = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     solver: str = "auto",
+    tol: float = 1e-6,
+    solver_params: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
+    callback: Callable[[int, int], object] | None = None,
 ) -> Any:
     """Compute the magnitude at several scales, from one table of distances.
 
@@ -200,9 +232,16 @@ def magnitude_function(
     metric_params : mapping, default=None
         Further arguments of the metric.
     solver : str, default="auto"
+        As for :func:`weighting`. From 2,000 points on "auto" takes conjugate gradients, which at
+        each scale begin with the weights of the scales before, where the metric allows it.
+    tol : float, default=1e-6
+        As for :func:`weighting`, at each scale.
+    solver_params : mapping, default=None
         As for :func:`weighting`.
     device : str, torch.device or None, default=None
         As for :func:`weighting`.
+    callback : callable, default=None
+        Called as ``callback(n_done, n_scales)`` after each scale, for instance to show progress.
 
     Returns
     -------
@@ -218,6 +257,15 @@ def magnitude_function(
     numpy.linalg.LinAlgError
         If the similarity matrix has no inverse.
 
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If `tol` was not met at some scale; the message holds the interval that was reached.
+
+    See Also
+    --------
+    scale_grid : Proposes scales for a set.
+
     References
     ----------
     R. Andreeva, J. Ward, P. Skraba, J. Gao, R. Sarkar, "Approximating metric magnitude of point
@@ -231,11 +279,15 @@ def magnitude_function(
     """
     similarity, kind, place = _similarity(X, metric, metric_params, device)
     scales = _resolved_scales(ts, similarity)
-    similarity = _for_many_scales(similarity, len(scales))
-    values, spent = [], None
-    for t in scales:
-        spent, _ = factor(similarity.at(t), solver, place, spent)
-        values.append(spent.magnitude())
+    values = magnitudes_at(
+        similarity,
+        scales,
+        solver,
+        place,
+        tol=check_tol(tol),
+        solver_params=solver_params,
+        callback=callback,
+    )
     return kind.wrap(torch.tensor(values, dtype=torch.float64))
 
 
@@ -302,9 +354,9 @@ def magnitude_dimension(
     """
     similarity, _, place = _similarity(X, metric, metric_params, device)
     if ts is None:
-        ts = default_grid(20, similarity.median_distance())
+        ts = _default_grid(similarity, 20)
     scales = _resolved_scales(ts, similarity)
-    similarity = _for_many_scales(similarity, len(scales))
+    similarity = with_kept_distances(similarity, len(scales))
     slopes, spent = [], None
     for t in scales:
         spent, _ = factor(similarity.at(t), solver, place, spent)
@@ -376,14 +428,11 @@ def _similarity(
     return build_similarity(array, 1.0, metric, metric_params, place), ArrayKind.of(array), place
 
 
+def _default_grid(similarity: Similarity, n_scales: int) -> np.ndarray:
+    return default_grid(n_scales, similarity.median_distance(), similarity.nearest_distance())
+
+
 def _resolved_scales(ts: Any, similarity: Similarity) -> list[float]:
     values = check_scales(as_numpy(ts) if hasattr(ts, "__array_namespace__") else ts)
     median = similarity.median_distance() if None in values else 1.0
     return [resolve_scale(t, "weighting", median) for t in values]
-
-
-def _for_many_scales(similarity: Similarity, n_scales: int) -> Similarity:
-    """Keep the distances if they are needed again and fit beside a factor."""
-    n, on_line = len(similarity), is_on_a_line(similarity)
-    fits = 2 * exact_bytes(n, 8) <= available_memory(similarity.device)
-    return similarity.with_table() if n_scales > 1 and fits and not on_line else similarity

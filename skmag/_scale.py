@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skmag._arrays import as_numpy
+from skmag._arrays import as_numpy, rows_per_block
 
 SCALES: dict[str, float] = {
     # Effective number of points: one median distance is one e-fold of similarity.
@@ -37,13 +37,17 @@ SCALES: dict[str, float] = {
 }
 """``t="scale"`` is this number divided by the median distance between distinct points."""
 
-GRID: tuple[float, float] = (1e-2, 1e2)
-"""Ends of the default grid of scales, in units of one over the median distance."""
+GRID: tuple[float, float] = (1e-2, 1e1)
+"""Ends of the default grid of scales: the first in units of one over the median distance, where
+points are merged into one, the last in units of one over the typical distance to the nearest other
+point, where they are all apart."""
 
 TEST_GRID: tuple[float, ...] = (0.1, 1.0, 4.0, 16.0)
 """Scales of the two-sample test, in the same units: no single one sees every difference."""
 
 MEDIAN_SAMPLE = 1000
+# Points whose nearest others are looked for among all: a relative error of some percent.
+_NEAREST_SAMPLE = 300
 
 
 def check_scale(t: Any, name: str = "t") -> float | None:
@@ -128,6 +132,36 @@ def median_distance(n: int, block: Callable[[torch.Tensor, torch.Tensor], torch.
     return float(pairs.median() - (-pairs).median()) / 2
 
 
+def nearest_distance(n: int, block: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
+    """Median distance of `n` distinct points to the nearest other one.
+
+    Parameters
+    ----------
+    n : int
+        Number of distinct points.
+    block : callable
+        ``block(rows, columns)`` gives the distances between two sets of indices.
+
+    Returns
+    -------
+    float
+        Median over all points, beyond 300 over as many of them, drawn once and for all; 1.0 for
+        one point.
+    """
+    if n < 2:
+        return 1.0
+    index = np.arange(n)
+    if n > _NEAREST_SAMPLE:
+        index = np.sort(np.random.default_rng(0).choice(n, _NEAREST_SAMPLE, replace=False))
+    every, nearest = torch.arange(n), []
+    size = rows_per_block(16 * n, len(index))
+    for rows in torch.from_numpy(index).split(size):
+        distance = block(rows, every)
+        distance = distance.scatter(1, rows[:, None].to(distance.device), torch.inf)
+        nearest.append(distance.amin(dim=1))
+    return float(np.median(as_numpy(torch.cat(nearest))))
+
+
 def resolve_scale(t: float | None, purpose: str, median: float) -> float:
     """Return `t`, or for None what ``t="scale"`` means for `purpose` at a median distance."""
     return per_distance(SCALES[purpose], median) if t is None else t
@@ -144,6 +178,6 @@ def per_distance(number: float, median: float) -> float:
     return scale
 
 
-def default_grid(n_scales: int, median: float) -> np.ndarray:
+def default_grid(n_scales: int, median: float, nearest: float) -> np.ndarray:
     """Geometric grid of `n_scales` scales from merged to scattered points."""
-    return np.geomspace(per_distance(GRID[0], median), per_distance(GRID[1], median), n_scales)
+    return np.geomspace(per_distance(GRID[0], median), per_distance(GRID[1], nearest), n_scales)

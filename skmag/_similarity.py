@@ -22,7 +22,7 @@ import torch
 from skmag._arrays import Portable, as_numpy, block_slices, rows_per_block, scaled_exp
 from skmag._duplicates import Block, equal_row_groups, groups_within
 from skmag._metrics import Metric, check_distances
-from skmag._scale import median_distance
+from skmag._scale import median_distance, nearest_distance
 
 # Rows of a block of zeta: beyond it, caches overflow without any gain.
 _BLOCK_ROWS = 256
@@ -141,6 +141,10 @@ class Similarity(Portable):
     def median_distance(self) -> float:
         """Median distance between distinct points, see :func:`skmag._scale.median_distance`."""
         return median_distance(len(self), _block_of(self.metric, self.points, self.table))
+
+    def nearest_distance(self) -> float:
+        """Median distance to the nearest other, see :func:`skmag._scale.nearest_distance`."""
+        return nearest_distance(len(self), _block_of(self.metric, self.points, self.table))
 
     def with_table(self) -> Similarity:
         """Return the same operator with its distances stored, for use at many scales."""

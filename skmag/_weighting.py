@@ -15,7 +15,14 @@ from skmag._arrays import (
     converted,
     resolve_device,
 )
-from skmag._input import MetricLike, build_similarity, check_2d, query_tensor, rounding_of
+from skmag._input import (
+    MetricLike,
+    build_similarity,
+    check_2d,
+    check_tol,
+    query_tensor,
+    rounding_of,
+)
 from skmag._metrics import check_distances
 
 
@@ -88,6 +95,17 @@ class Weighting:
         Name of the solver that ran.
     reason : str
         Why it was chosen.
+    lower, upper : float
+        Proven bounds of the magnitude, rounding included; `upper` is infinite where none can be
+        had, and both are where the similarities are not known to be positive definite.
+    standard_error : float
+        Where the solver goes by an estimate, its standard error; 0.0 where it goes by the bounds.
+    residual_norm : float
+        Euclidean norm of ``1 - zeta w``; NaN where it was not computed.
+    n_iter : int
+        Iterations of the solver, 0 for a factor.
+    converged : bool
+        Whether the solver met its tolerance.
     n_samples : int
         Number of input rows.
     n_points : int
@@ -148,6 +166,36 @@ class Weighting:
         return self._answers.reason
 
     @property
+    def lower(self) -> float:
+        """Proven lower bound of the magnitude, rounding included."""
+        return self._answers.certificate.lower
+
+    @property
+    def upper(self) -> float:
+        """Proven upper bound of the magnitude, infinite where none can be had."""
+        return self._answers.certificate.upper
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the magnitude where it is an estimate, else 0.0."""
+        return self._answers.certificate.standard_error
+
+    @property
+    def residual_norm(self) -> float:
+        """Euclidean norm of ``1 - zeta w``; NaN where it was not computed."""
+        return self._answers.certificate.residual_norm
+
+    @property
+    def n_iter(self) -> int:
+        """Iterations of the solver, 0 for a factor."""
+        return self._answers.certificate.n_iter
+
+    @property
+    def converged(self) -> bool:
+        """Whether the solver met its tolerance."""
+        return self._answers.certificate.converged
+
+    @property
     def n_samples(self) -> int:
         """Number of input rows."""
         return len(self._answers.similarity.group)
@@ -175,7 +223,8 @@ class Weighting:
         ValueError
             If the queries do not fit X; the message names them.
         """
-        return self._ask(Z, lambda probe: probe.potential)
+        queries, kind = self._queries(Z, "Z")
+        return kind.wrap(self._answers.potentials(queries))
 
     def residual(self, Z: Any) -> Any:
         """Return how much room is left at query points: r = 1 - k zeta^-1 k'.
@@ -346,6 +395,8 @@ def weighting(
     metric: MetricLike = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     solver: str = "auto",
+    tol: float = 1e-6,
+    solver_params: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
 ) -> Weighting:
     """Compute the weighting of a finite metric space.
@@ -365,10 +416,21 @@ def weighting(
         vectors and "precomputed" work too.
     metric_params : mapping, default=None
         Further arguments of the metric, such as ``{"p": 3}`` for "minkowski".
-    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
-        How to solve; "auto" takes the closed form on the real line for one feature, else a
-        float64 Cholesky factor (8 n^2 bytes), else "mixed" (a float32 factor refined to float64
-        accuracy, 4 n^2 bytes) if only that fits the memory.
+    solver : str, default="auto"
+        How to solve. "auto" takes the closed form on the real line for one feature, a float64
+        Cholesky factor up to 10,000 points, "sparse" for more than 30,000 points of low intrinsic
+        dimension, else "cg". Those that make a factor, and are exact: "line", "cholesky"
+        (8 n^2 bytes), "mixed" (a float32 factor refined to float64 accuracy, 4 n^2 bytes),
+        "indefinite". Those that never hold the matrix: "cg" (conjugate gradients with a certified
+        interval), "sparse" (two levels, near-linear cost, an estimated error), "centers" (a lower
+        bound), and for comparison the papers' "iterative_normalization" and "gradient_descent".
+    tol : float, default=1e-6
+        Relative accuracy of the magnitude that solvers without a factor stop at, between 0 and 1.
+    solver_params : mapping, default=None
+        Further arguments of such a solver: ``max_iter``, ``preconditioner`` and ``callback`` of
+        "cg"; ``n_centers`` and ``n_neighbors`` of "sparse"; ``n_centers`` of "centers";
+        ``max_iter`` of "iterative_normalization"; ``learning_rate``, ``momentum``, ``batch_size``,
+        ``max_iter`` and ``random_state`` of "gradient_descent".
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
         Where to compute; None follows `X`. Answers come back where the question was.
 
@@ -388,6 +450,9 @@ def weighting(
 
     Warns
     -----
+    sklearn.exceptions.ConvergenceWarning
+        If a solver without a factor did not meet `tol`; the message holds the interval that it
+        reached.
     NotPositiveDefiniteWarning
         If the similarity matrix is not positive definite; a symmetric indefinite solve answers.
     scipy.linalg.LinAlgWarning
@@ -399,6 +464,12 @@ def weighting(
     --------
     magnitude : Only the magnitude.
     magnitude_weights : Only the weights.
+
+    Notes
+    -----
+    Solvers without a factor answer potentials from the weights alone. Residuals, gains and what
+    is left out make them factor the matrix the first time, up to 20,000 points where that fits the
+    memory, or solve for each query beyond.
 
     References
     ----------
@@ -415,13 +486,18 @@ def weighting(
     >>> space.weights.round(4)
     array([0.8808, 0.4404, 0.4404, 0.9999])
     >>> round(space.magnitude, 4)
-    2.7615
+    2.7614
+    >>> disc = np.random.default_rng(0).normal(size=(3000, 2))
+    >>> space = weighting(disc, solver="cg", tol=1e-8)
+    >>> bool(space.upper - space.lower <= 1e-8 * space.magnitude)
+    True
     """
     array = check_2d(X, "X")
     kind = ArrayKind.of(array)
     place = resolve_device(device, array)
     similarity = build_similarity(array, t, metric, metric_params, place)
-    return Weighting(Answers.of(similarity, solver, place), kind)
+    tol = check_tol(tol)
+    return Weighting(Answers.by(similarity, solver, place, tol, solver_params), kind)
 
 
 def _row_indices(indices: Any, n: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist, pdist
 from scipy.special import log_softmax
 from sklearn import clone, config_context
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, make_scorer
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -375,3 +375,35 @@ def test_other_arrays(searched, xp):
         found = model.predict_proba(xp.asarray(X))
     np.testing.assert_array_equal(np.asarray(found), expected.predict_proba(X))
     assert (model.best_t_, model.best_criterion_) == (expected.best_t_, expected.best_criterion_)
+
+
+def test_distances_that_are_dear_are_computed_once_for_all_scales():
+    calls = 0
+
+    def dear(a, b):
+        nonlocal calls
+        calls += 1
+        return np.abs(a - b).sum()
+
+    X, y = load_iris(return_X_y=True)
+    X, y = X[::5], y[::5]
+    few = MagnitudeClassifierCV(ts=[1.0], metric=dear).fit(X, y)
+    once, calls = calls, 0
+    many = MagnitudeClassifierCV(ts=[0.5, 1.0, 2.0, 4.0], metric=dear).fit(X, y)
+    assert calls <= 1.1 * once
+    named = MagnitudeClassifierCV(ts=[0.5, 1.0, 2.0, 4.0], metric="cityblock").fit(X, y)
+    np.testing.assert_allclose(many.scores_, named.scores_)
+    assert many.best_t_ == named.best_t_
+    np.testing.assert_allclose(many.predict_proba(X), named.predict_proba(X), rtol=1e-9, atol=1e-12)
+    assert few.predict(X[:3]).shape == (3,)
+
+
+def test_many_features_share_distances_too():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 600)), np.arange(60) % 3
+    X[30] = X[3]
+    by_points = MagnitudeClassifierCV(ts=[0.01, 0.1], store_cv_results=True).fit(X, y)
+    table = cdist(X, X)
+    by_table = MagnitudeClassifierCV(ts=[0.01, 0.1], metric="precomputed", store_cv_results=True)
+    by_table.fit(table, y)
+    np.testing.assert_allclose(by_points.cv_results_, by_table.cv_results_, rtol=1e-8)

@@ -218,7 +218,7 @@ def test_one_point(d, t):
         assert_array_equal(magnitude_potential(X, X, t=t), 1.0)
         assert_array_equal(magnitude_potential(X, t=t), 0.0)
         assert_array_equal(magnitude_potential_ratio(X, ["a"] * len(X), X, t=t), 1.0)
-        assert_allclose(scale_grid(X, 3), [1e-2, 1.0, 1e2])
+        assert_allclose(scale_grid(X, 3), [1e-2, 10**-0.5, 1e1])
 
 
 @pytest.mark.parametrize("t", [1e-12, 1.0, 50.0])
@@ -308,12 +308,21 @@ def test_limits_of_spread():
 def test_grid_of_scales_follows_the_units(d, c):
     X = normal(3, d)  # three distances, so that their median is one of them
     found = scale_grid(X, 5)
-    middle = 1 / np.median(cdist(X, X)[np.triu_indices(3, 1)])
-    assert_allclose(found, middle * np.geomspace(1e-2, 1e2, 5), rtol=1e-12)
+    distance = cdist(X, X)
+    nearest = np.median(np.sort(distance)[:, 1])
+    ends = 1e-2 / np.median(distance[np.triu_indices(3, 1)]), 10 / nearest
+    assert_allclose(found, np.geomspace(*ends, 5), rtol=1e-12)
     assert_allclose(scale_grid(c * X, 5), found / c, rtol=1e-12)
     assert scale_grid(X).shape == (20,)
     assert scale_grid(X, 1).shape == (1,)
     assert_allclose(scale_grid(X, np.int64(5)), found)
+
+
+def test_grid_of_scales_leads_from_merged_to_scattered_points():
+    for X in (normal(300, 2), normal(300, 40), np.r_[normal(150, 2), 1e4 + normal(150, 2)]):
+        first, last = magnitude_function(X, scale_grid(X, 2))
+        assert 1 < first < 1.2
+        assert 0.95 * len(X) < last < len(X)
 
 
 NAMES = sorted(FUNCTIONS)

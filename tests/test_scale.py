@@ -3,7 +3,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import pdist
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import pdist, squareform
+from sklearn import config_context
 
 from skmag._metrics import resolve_metric
 from skmag._scale import (
@@ -13,6 +15,7 @@ from skmag._scale import (
     check_scales,
     default_grid,
     median_distance,
+    nearest_distance,
     resolve_scale,
 )
 
@@ -106,6 +109,27 @@ def test_median_distance_is_equivariant(c):
     assert _median(c * X) == pytest.approx(c * _median(X), rel=1e-13)
 
 
+def _nearest(X):
+    X = torch.from_numpy(np.asarray(X, dtype=float))
+    return nearest_distance(len(X), lambda i, j: torch.cdist(X[i], X[j]))
+
+
+def test_nearest_distance_is_the_median_over_points():
+    X = np.random.default_rng(3).normal(size=(41, 3))
+    distance = squareform(pdist(X))
+    np.fill_diagonal(distance, np.inf)
+    assert _nearest(X) == pytest.approx(np.median(distance.min(axis=1)), rel=1e-14)
+    assert _nearest([[3.0, 4.0]]) == 1.0
+
+
+def test_nearest_distance_of_many_points_is_estimated_from_some_of_them():
+    X = np.random.default_rng(4).normal(size=(3000, 2))
+    nearest = cKDTree(X).query(X, 2)[0][:, 1]
+    assert _nearest(X) == _nearest(X) == pytest.approx(np.median(nearest), rel=0.15)
+    with config_context(working_memory=1):
+        assert _nearest(X) == pytest.approx(np.median(nearest), rel=0.15)
+
+
 def test_scale_is_a_share_of_the_median_and_numbers_stay():
     for purpose, factor in SCALES.items():
         assert resolve_scale(None, purpose, 4.0) == factor / 4.0
@@ -113,7 +137,7 @@ def test_scale_is_a_share_of_the_median_and_numbers_stay():
 
 
 def test_default_grid_is_geometric_between_its_ends():
-    grid = default_grid(9, 2.0)
+    grid = default_grid(9, 2.0, 0.5)
     assert len(grid) == 9
-    assert grid[[0, -1]] == pytest.approx(np.array(GRID) / 2.0)
+    assert grid[[0, -1]] == pytest.approx(np.array(GRID) / [2.0, 0.5])
     assert np.ptp(np.diff(np.log(grid))) < 1e-12

@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 
 from skmag._arrays import Portable, block_slices, rows_per_block
+from skmag._metrics import EPS
 from skmag._similarity import Similarity
+from skmag._solvers._certificate import certify
+from skmag._solvers._solution import Certificate
 
-EPS = torch.finfo(torch.float64).eps
 # Below this excess of (zeta^-1)_ii over one, too few of its digits are left.
 _LONELY = 1e-6
 # Right sides solved together: wide enough for matrix products.
@@ -83,7 +84,7 @@ class Factor(Portable, ABC):
     *anchored* (see :mod:`skmag._similarity`): zero at the first point.
     """
 
-    name: ClassVar[str]
+    name: str
 
     similarity: Similarity
     definite: bool = True
@@ -133,6 +134,14 @@ class Factor(Portable, ABC):
     @abstractmethod
     def probe_bytes(self) -> int:
         """Bytes that one query point takes while it is answered."""
+
+    def potentials(self, Z: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Potentials of prepared query points, few enough for one block."""
+        return self.probe(Z, weights).potential
+
+    def certificate(self, weights: torch.Tensor, magnitude: float) -> Certificate:
+        """What is proven of `magnitude`, by one product in float64 with `weights`."""
+        return certify(self.similarity, weights, magnitude=magnitude)
 
     def extended(self, similarity: Similarity) -> Factor:
         """Factor of `similarity`, whose first points are this factor's."""

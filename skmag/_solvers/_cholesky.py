@@ -10,9 +10,9 @@ from scipy.linalg import LinAlgWarning
 from scipy.linalg.blas import dtrsv
 from scipy.linalg.lapack import get_lapack_funcs
 
+from skmag._metrics import EPS
 from skmag._similarity import Similarity
 from skmag._solvers._base import (
-    EPS,
     AnchoredFactor,
     Factor,
     IndefiniteError,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from skmag._metrics import EPS
 from skmag._similarity import Similarity
 from skmag._solvers._base import Factor, Probe
+from skmag._solvers._solution import Certificate
 
 
 class LineFactor(Factor):
@@ -42,6 +44,11 @@ class LineFactor(Factor):
 
     def magnitude(self) -> float:
         return 1.0 + float(torch.tanh(self.half_gap).sum())
+
+    def certificate(self, weights: torch.Tensor, magnitude: float) -> Certificate:
+        # A gap, its half, a hyperbolic tangent and their sum round n + 8 times at most.
+        error = (len(self.position) + 8) * EPS * magnitude
+        return Certificate(magnitude, max(magnitude - error, 1.0), magnitude + error)
 
     def left_out(self, weights: torch.Tensor, points: torch.Tensor) -> Probe:
         beyond = torch.full((1,), torch.inf, dtype=torch.float64, device=points.device)

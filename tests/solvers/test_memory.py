@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-import skmag._solvers as solvers
 from skmag import weighting
-from skmag._solvers import _memory
+from skmag._solvers import _exact, _memory, _portfolio
 
 CPU = torch.device("cpu")
 
 
 def leave(monkeypatch, free):
     monkeypatch.setattr(_memory, "available_memory", lambda device: free)
-    monkeypatch.setattr(solvers, "available_memory", lambda device: free)
+    for rule in (_exact, _portfolio):
+        monkeypatch.setattr(rule, "available_memory", lambda device: free)
 
 
 @pytest.mark.parametrize(

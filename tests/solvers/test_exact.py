@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-import skmag._solvers as solvers
 from skmag import magnitude, weighting
 from skmag._metrics import resolve_metric
 from skmag._similarity import Similarity
-from skmag._solvers import SOLVERS, choose, factor
+from skmag._solvers import SOLVERS, _exact, factor
+from skmag._solvers._exact import choose_exact
 
 CPU = torch.device("cpu")
 
@@ -24,14 +24,14 @@ def similarity(n=100, d=3, metric="euclidean", params=None):
     [("euclidean", None), ("cityblock", None), ("chebyshev", None), ("minkowski", {"p": 3})],
 )
 def test_one_feature_under_a_norm_is_a_line(metric, params):
-    name, reason = choose(similarity(d=1, metric=metric, params=params), CPU)
+    name, reason = choose_exact(similarity(d=1, metric=metric, params=params), CPU)
     assert name == "line"
     assert "one feature" in reason
 
 
 @pytest.mark.parametrize("metric", ["canberra", "sqeuclidean", "precomputed"])
 def test_one_feature_under_another_metric_is_no_line(metric):
-    assert choose(similarity(d=1, metric=metric), CPU)[0] == "cholesky"
+    assert choose_exact(similarity(d=1, metric=metric), CPU)[0] == "cholesky"
     with pytest.raises(ValueError, match="solver='line' needs points with one feature"):
         factor(similarity(d=1, metric=metric), "line", CPU)
 
@@ -47,21 +47,21 @@ def test_one_feature_under_another_metric_is_no_line(metric):
     ],
 )
 def test_memory_decides(monkeypatch, free, name, reason):
-    monkeypatch.setattr(solvers, "available_memory", lambda device: free)
-    found = choose(similarity(), CPU)
+    monkeypatch.setattr(_exact, "available_memory", lambda device: free)
+    found = choose_exact(similarity(), CPU)
     assert found[0] == name
     assert reason in found[1]
 
 
 def test_a_device_without_float64_gets_a_float32_factor():
-    name, reason = choose(similarity(), torch.device("mps"))
+    name, reason = choose_exact(similarity(), torch.device("mps"))
     assert name == "mixed"
     assert "no float64" in reason
 
 
 def test_a_line_needs_no_memory(monkeypatch):
-    monkeypatch.setattr(solvers, "available_memory", lambda device: 0)
-    assert choose(similarity(d=1), CPU)[0] == "line"
+    monkeypatch.setattr(_exact, "available_memory", lambda device: 0)
+    assert choose_exact(similarity(d=1), CPU)[0] == "line"
 
 
 @pytest.mark.parametrize("solver", ["LU", "", "Cholesky", "conjugate gradients"])

@@ -1,0 +1,350 @@
+"""Preconditioned conjugate gradients that stop at a certified interval of the magnitude."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from numbers import Integral
+
+import numpy as np
+import torch
+from scipy.linalg import eigvalsh_tridiagonal
+
+from skmag._similarity import Similarity
+from skmag._solvers._certificate import (
+    Residual,
+    eigenvalue_bound,
+    interval,
+    is_sharp,
+    norm_of,
+    residual_of,
+    with_anchor,
+)
+from skmag._solvers._preconditioners import Diagonal, Preconditioner, choose_preconditioner
+from skmag._solvers._products import Products, operators
+from skmag._solvers._solution import Certificate, Solution
+
+# Shares of a right side that products in float32 and float64 can still reduce its residual to.
+_SINGLE_REACH, _DOUBLE_REACH = 1e-6, 1e-14
+# A correction in float32 that leaves more of the residual than this is not worth repeating.
+_SINGLE_GAIN = 0.2
+# One in float64 that leaves more of it has met rounding.
+_DOUBLE_GAIN = 0.5
+# Share of the allowed error that the steps aim at: the certificate adds rounding.
+_AIM = 0.5
+# Steps between two looks at the smallest Ritz value, where nothing is proven of eigenvalues.
+_LOOK = 5
+# Steps that may pass without a residual below this share of the least before them.
+_PATIENCE, _PROGRESS = 300, 0.9
+
+Progress = Callable[[Certificate], object]
+
+
+@dataclass
+class _Run:
+    """What some steps of conjugate gradients from zero came to.
+
+    Parameters
+    ----------
+    x : tensor of shape (n_points,)
+        The correction.
+    reach : float
+        Share of a right side that products can reduce a residual to, for their rounding.
+    rz : float
+        What is left of r' M r for the residual r and the preconditioner M.
+    lengths, turns : list of float
+        Lengths of the steps, and the share of the last direction in the next.
+    gained : float
+        What the steps added to the energy.
+    stretch : float
+        Greatest r' M r / r' r, at most the norm of M.
+    """
+
+    x: torch.Tensor
+    reach: float
+    rz: float = 0.0
+    stretch: float = 0.0
+    gained: float = 0.0
+    lengths: list[float] = field(default_factory=list)
+    turns: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def smallest_ritz_value(self) -> float:
+        """Smallest eigenvalue of M zeta as the steps know it, never below the true one.
+
+        It is that of the tridiagonal matrix of the Lanczos process (Golub & Meurant 2010, section
+        4.3); infinite without a step, zero where rounding of the operator may have made it.
+        """
+        if not self.lengths:
+            return math.inf
+        inverse = np.reciprocal(self.lengths)
+        turns = np.array(self.turns[: len(inverse) - 1])
+        diagonal = inverse.copy()
+        diagonal[1:] += turns * inverse[:-1]
+        beside = np.sqrt(turns) * inverse[:-1]
+        if not (np.isfinite(diagonal).all() and np.isfinite(beside).all()):
+            return 0.0
+        smallest = eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=(0, 0))
+        return float(smallest[0]) if smallest[0] > self.reach * self.stretch else 0.0
+
+
+def solve_cg(
+    similarity: Similarity,
+    *,
+    tol: float,
+    start: torch.Tensor | None = None,
+    preconditioner: str | Preconditioner = "auto",
+    max_iter: int = 2000,
+    callback: Progress | None = None,
+    target: float = math.inf,
+    closest: float | None = None,
+) -> Solution:
+    """Solve by conjugate gradients, without ever holding zeta in float64.
+
+    Steps are taken with float32 tiles, kept where scikit-learn's ``working_memory`` allows it and
+    computed again where not; what they leave is measured by products in float64, against which
+    the next steps correct.
+
+    Parameters
+    ----------
+    similarity : Similarity
+        What is solved; positive definite.
+    tol : float
+        Width of the certified interval, as a share of the magnitude, at which to stop.
+    start : tensor of shape (n_points,), default=None
+        Weights to begin with.
+    preconditioner : {"auto", "none", "partial_cholesky", "sparse"} or Preconditioner
+        How to bring the matrix closer to the identity.
+    max_iter : int, default=2000
+        Greatest number of steps.
+    callback : callable, default=None
+        Called with the certificate after every product in float64; a true answer stops.
+    target : float, default=inf
+        Norm of the residual to reach besides.
+    closest : float, default=None
+        Least distance between two points as computed, if it is known.
+
+    Returns
+    -------
+    Solution
+        Converged where the certified interval is within `tol` or, for metrics without a sharp
+        bound of the smallest eigenvalue, the estimated error.
+
+    Raises
+    ------
+    ValueError
+        If `max_iter` is not a positive integer.
+    """
+    check_max_iter(max_iter)
+    search = _Search(similarity, tol, target, preconditioner, closest)
+    if start is not None:
+        search.begin(start)
+    while True:
+        if search.found is not None:
+            certificate = search.certificate()
+            stopped = callback is not None and callback(certificate)
+            done = certificate.converged or stopped or search.steps >= max_iter
+            if done or not search.may_go_on():
+                break
+        search.descend(max_iter)
+    weights = with_anchor(similarity, search.v) if search.exact.anchored else search.v
+    details = {"preconditioner": search.preconditioner.name, "closest": search.exact.closest}
+    return Solution(similarity, weights, certificate, "cg", details=details)
+
+
+class _Search:
+    """Weights, what is known of them, and the means by which they are made better.
+
+    Parameters
+    ----------
+    similarity, tol, target, preconditioner, closest
+        As for :func:`solve_cg`.
+
+    Attributes
+    ----------
+    v : tensor of shape (n_points,)
+        Weights; that of the anchor is zero where S is solved.
+    found : Residual or None
+        What a product in float64 says of them; None for the zeros to begin with.
+    steps : int
+        Steps so far.
+    """
+
+    def __init__(
+        self,
+        similarity: Similarity,
+        tol: float,
+        target: float,
+        preconditioner: str | Preconditioner,
+        closest: float | None,
+    ) -> None:
+        self.similarity, self.tol, self.target = similarity, tol, target
+        self.exact, self.single = operators(similarity, closest)
+        if isinstance(preconditioner, str):
+            preconditioner = choose_preconditioner(similarity, preconditioner)
+        self.preconditioner = preconditioner
+        self.v = torch.zeros_like(similarity.counts)
+        self.found: Residual | None = None
+        self.steps = 0
+        # Only for metrics whose eigenvalues have no sharp bound do Ritz values count.
+        self._sharp = is_sharp(similarity)
+        self._smallest, self._estimate = math.inf, math.inf
+        self._inner, self._before = self.single, math.inf
+
+    def begin(self, start: torch.Tensor) -> None:
+        """Take weights to begin with."""
+        self.v = start.clone()
+        if self.exact.anchored:
+            self.v[0] = 0.0
+        self.found = self._measured()
+
+    def certificate(self) -> Certificate:
+        """What is known of the weights; an estimate counts where no sharp bound is known."""
+        assert self.found is not None
+        found = self.found
+        lower, upper = interval(self.similarity, found, self.tol)
+        met, error = upper - lower <= self.tol * lower, 0.0
+        if not (met or self._sharp):
+            error = self._estimate + found.slack
+            met = error <= self.tol * found.energy
+        value = min(max(found.energy, lower), upper)
+        met = met and found.norm <= self.target
+        return Certificate(value, lower, upper, error, found.norm, self.steps, met)
+
+    def may_go_on(self) -> bool:
+        """Whether further steps may help; changes the means where the last ones did not."""
+        assert self.found is not None
+        norm = self.found.norm
+        if _is_rounding(self.found, self.tol):
+            return False
+        if self._inner is self.exact and norm > _DOUBLE_GAIN * self._before:
+            if isinstance(self.preconditioner, Diagonal):
+                return False
+            # Rounding may have made it indefinite.
+            self.preconditioner = Diagonal(self.similarity)
+            self._inner, self._before, self._smallest = self.single, math.inf, math.inf
+        if norm > _SINGLE_GAIN * self._before:
+            # What float32 resolves is not enough for this matrix.
+            self._inner = self.exact
+        self._before = norm
+        return True
+
+    def descend(self, max_iter: int) -> None:
+        """Take steps from the residual of the weights, up to `max_iter` of all of them."""
+        last_v, last = self.v, self.found
+        right = _right_side(self.similarity, self.exact) if last is None else last.values
+        reach = _SINGLE_REACH if self._inner is self.single else _DOUBLE_REACH
+        run = _descend(
+            self._inner, right, self.preconditioner, self._enough, reach, max_iter - self.steps
+        )
+        self.steps += len(run)
+        self.v = last_v + run.x
+        self.found = self._measured()
+        if last is not None and not self.found.norm <= last.norm:
+            # Steps that made it worse are taken back; what follows is in float64, or nothing.
+            self.v, self.found = last_v, last
+        if self._sharp:
+            return
+        self._smallest = min(self._smallest, run.smallest_ritz_value)
+        if self._smallest == 0 and self._inner is self.single and self.steps < max_iter:
+            # float32 cannot tell it from rounding. To know it, float64 begins anew.
+            self.v, self.found = torch.zeros_like(last_v), None
+            self._inner, self._before, self._smallest = self.exact, math.inf, math.inf
+        else:
+            values = self.found.values
+            self._estimate = _estimated_error(values, self.preconditioner, self._smallest)
+
+    def _measured(self) -> Residual:
+        """The residual, with rounding bounded as closely as it matters."""
+        found = residual_of(self.similarity, self.v, self.exact, closely=False)
+        close = _is_rounding(found, self.tol)
+        return residual_of(self.similarity, self.v, self.exact) if close else found
+
+    def _enough(self, norm: float, run: _Run) -> bool:
+        """Whether a norm of the residual, and the steps up to it, are enough for now."""
+        if self.found is None:
+            # Only now that a product has been made is the least distance known.
+            closest = self._inner.closest * (1 - 1e-3)
+            energy, floor = float(self.exact.anchored), 0.0
+            bound = eigenvalue_bound(self.similarity, closest)
+        else:
+            energy, floor = self.found.energy, 0.5 * self.found.noise
+            bound = self.found.eigenvalue
+        if norm <= floor or norm > self.target:
+            return norm <= floor
+        allowed = _AIM * self.tol * (energy + run.gained)
+        if bound > 0 and norm * (norm / bound) <= allowed:
+            return True
+        if self._sharp or len(run) % _LOOK:
+            return False
+        return 0 < run.rz <= allowed * min(self._smallest, run.smallest_ritz_value)
+
+
+def check_max_iter(max_iter: object) -> None:
+    """Refuse what is no number of steps."""
+    integer = isinstance(max_iter, Integral) and not isinstance(max_iter, bool)
+    if not integer or max_iter < 1:  # type: ignore[operator]
+        raise ValueError(f"max_iter={max_iter!r} must be a positive integer")
+
+
+def _right_side(similarity: Similarity, products: Products) -> torch.Tensor:
+    if not products.anchored:
+        return torch.ones_like(similarity.counts)
+    return -torch.expm1(-similarity.anchor * similarity.t)
+
+
+def _is_rounding(found: Residual, tol: float) -> bool:
+    """Whether rounding alone keeps the interval as wide as it is."""
+    if found.norm <= 2 * found.noise:
+        return True
+    return found.excess <= found.slack and 2 * found.slack > tol * found.energy
+
+
+def _descend(
+    operator: Products,
+    right: torch.Tensor,
+    preconditioner: Preconditioner,
+    enough: Callable[[float, _Run], bool],
+    reach: float,
+    max_iter: int,
+) -> _Run:
+    """Steps of conjugate gradients from zero until the residual is small enough or stalls."""
+    run, r = _Run(torch.zeros_like(right), reach), right.clone()
+    norm = norm_of(r)
+    least, lowest, last_fall = reach * norm, norm, 0
+    p = preconditioner.apply(r[:, None])[:, 0]
+    run.rz = float(r @ p)
+    while len(run) < max_iter and len(run) - last_fall < _PATIENCE and run.rz > 0:
+        q = operator.product(p[:, None])[:, 0]
+        curvature = float(p @ q)
+        if not curvature > 0:
+            break
+        length = run.rz / curvature
+        run.x.add_(p, alpha=length)
+        r.sub_(q, alpha=length)
+        run.lengths.append(length)
+        run.gained += length * run.rz
+        norm = norm_of(r)
+        z = preconditioner.apply(r[:, None])[:, 0]
+        last, run.rz = run.rz, float(r @ z)
+        run.stretch = max(run.stretch, run.rz / norm / norm) if norm > 0 else run.stretch
+        if norm <= least or enough(norm, run):
+            break
+        if norm < _PROGRESS * lowest:
+            lowest, last_fall = norm, len(run)
+        run.turns.append(run.rz / last)
+        p = z + run.turns[-1] * p
+    return run
+
+
+def _estimated_error(r: torch.Tensor, preconditioner: Preconditioner, smallest: float) -> float:
+    """Estimate of r' zeta^-1 r <= r' M r / (smallest eigenvalue of M zeta), M the preconditioner.
+
+    The smallest Ritz value stands for that eigenvalue, from above; hence no bound.
+    """
+    rz = float(r @ preconditioner.apply(r[:, None])[:, 0])
+    return rz / smallest if rz >= 0 and 0 < smallest < math.inf else math.inf

@@ -1,0 +1,302 @@
+"""The portfolio of solvers: which one runs for ``solver="auto"``, and what the user is told."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from skmag._similarity import Similarity
+from skmag._solvers._base import Factor, stack_level
+from skmag._solvers._centers import solve_centers
+from skmag._solvers._cg import solve_cg
+from skmag._solvers._dimension import has_coordinates, neighborhood
+from skmag._solvers._exact import EXACT, choose_exact, factor, is_on_a_line
+from skmag._solvers._gradient_descent import solve_gradient_descent
+from skmag._solvers._iterative import IterativeFactor
+from skmag._solvers._iterative_normalization import solve_iterative_normalization
+from skmag._solvers._many_scales import solve_scales
+from skmag._solvers._memory import available_memory, exact_bytes
+from skmag._solvers._products import kept_bytes
+from skmag._solvers._solution import Solution
+from skmag._solvers._sparse import solve_sparse
+
+ITERATIVE: dict[str, Callable[..., Solution]] = {
+    "cg": solve_cg,
+    "sparse": solve_sparse,
+    "centers": solve_centers,
+    "iterative_normalization": solve_iterative_normalization,
+    "gradient_descent": solve_gradient_descent,
+}
+
+# Up to this many points a Cholesky factor is as fast as anything else, or nearly so.
+_FACTORED_POINTS = {False: 10_000, True: 4_000}
+# Relative tolerances below this one are for a factor.
+_FACTORED_TOL = 1e-9
+# Beyond this many points one product in float64 takes longer than the whole sparse solver, and
+# beyond these the few that it takes cost an hour.
+_CERTIFIED_POINTS, _MOST_CERTIFIED_POINTS = 30_000, 300_000
+# Relative tolerance that the sparse solver often meets.
+_ESTIMATED_TOL = 1e-5
+# Intrinsic dimension up to which the sparse solver's tail converges.
+_SPARSE_DIMENSION = 3.5
+# Entries of zeta that may be computed on a CPU before that needs to be asked for: some hours.
+_CPU_ENTRIES = 1e12
+# From so many points and scales on, conjugate gradients that begin where the last ones ended are
+# faster than factors.
+_SHARED_POINTS, _SHARED_SCALES = 2_000, 3
+# Products that conjugate gradients take where the dimension is high.
+_PRODUCTS = 30
+
+
+def choose(
+    similarity: Similarity, device: torch.device, tol: float, *, only_magnitude: bool = False
+) -> tuple[str, str]:
+    """The rule behind ``solver="auto"``: the first line that fits.
+
+    =============  ============================================================  ================
+    solver         when                                                          why
+    =============  ============================================================  ================
+    ``line``       one feature and a norm                                        closed form
+    a factor       the metric is not known to be of negative type, or `tol` is   nothing else is
+                   below 1e-9                                                    safe, or exact
+    a factor       up to 10,000 points, 4,000 where only the magnitude is        exact, and ready
+                   wanted, if it fits the memory                                 for questions
+    ``sparse``     intrinsic dimension up to 3.5 and more than 30,000 points,    near-linear
+                   300,000 if `tol` is below 1e-5
+    ``centers``    more than 1e12 entries of zeta would be needed on a CPU       hours otherwise
+    ``cg``         otherwise                                                     certified
+    =============  ============================================================  ================
+
+    Parameters
+    ----------
+    similarity : Similarity
+        The operator.
+    device : torch.device
+        Where factors are to live.
+    tol : float
+        Relative tolerance of the magnitude.
+    only_magnitude : bool, default=False
+        Whether no questions will follow.
+
+    Returns
+    -------
+    name, reason : str
+        A solver and a sentence for the user.
+    """
+    n = len(similarity)
+    name, reason = choose_exact(similarity, device)
+    if name == "line" or similarity.device != device:
+        return name, reason
+    if not similarity.metric.positive_definite:
+        return name, f"{reason}; metric={similarity.metric.name!r} may be indefinite"
+    if tol < _FACTORED_TOL:
+        return name, f"{reason}; tol={tol!r} asks for all digits"
+    if n <= _FACTORED_POINTS[only_magnitude] and exact_bytes(n, 4) <= available_memory(device):
+        return name, reason
+    near_linear = _CERTIFIED_POINTS if tol >= _ESTIMATED_TOL else _MOST_CERTIFIED_POINTS
+    if has_coordinates(similarity.metric) and n > near_linear:
+        dimension = neighborhood(similarity).dimension
+        if dimension <= _SPARSE_DIMENSION:
+            return "sparse", f"n={n:,} points of intrinsic dimension {dimension:.1f}"
+    if device.type == "cpu" and _PRODUCTS * n * (n / 2) > _CPU_ENTRIES:
+        return "centers", (
+            f"conjugate gradients over n={n:,} points of high dimension would take hours on a "
+            "CPU; solver='cg' runs them"
+        )
+    return "cg", f"n={n:,} points: products with a certified interval instead of a factor"
+
+
+def solve(
+    similarity: Similarity,
+    solver: str,
+    device: torch.device,
+    *,
+    tol: float = 1e-6,
+    solver_params: Mapping[str, Any] | None = None,
+    start: torch.Tensor | None = None,
+    only_magnitude: bool = False,
+) -> tuple[Factor, str]:
+    """Solve `similarity` by any solver of the portfolio.
+
+    Parameters
+    ----------
+    similarity : Similarity
+        The operator.
+    solver : str
+        "auto", a solver that makes a factor, or an iterative one.
+    device : torch.device
+        Where factors are to live.
+    tol : float, default=1e-6
+        Relative tolerance of the magnitude, for the iterative ones.
+    solver_params : mapping, default=None
+        Further arguments of the solver.
+    start : tensor of shape (n_points,), default=None
+        Weights that an iterative solver may begin with.
+    only_magnitude : bool, default=False
+        Whether no questions will follow.
+
+    Returns
+    -------
+    factor : Factor
+        The solved state.
+    reason : str
+        Why this solver.
+
+    Raises
+    ------
+    ValueError
+        If the solver is unknown, does not fit the data or does not take a parameter.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the tolerance was not met; the message holds the interval that was reached.
+    """
+    known = ["auto", *EXACT, *ITERATIVE]
+    if solver not in known:
+        raise ValueError(f"solver={solver!r} is unknown; use one of {known}")
+    reason = "asked for"
+    if solver == "auto":
+        solver, reason = choose(similarity, device, tol, only_magnitude=only_magnitude)
+    if solver in EXACT:
+        if solver_params:
+            raise ValueError(
+                f"solver_params={dict(solver_params)!r} do not fit solver={solver!r}, which takes "
+                "none"
+            )
+        made, why = factor(similarity, solver, device)
+        return made, why if reason == "asked for" or made.name != solver else reason
+    _check_iterative(solver, similarity)
+    try:
+        solution = ITERATIVE[solver](similarity, tol=tol, start=start, **(solver_params or {}))
+    except TypeError as error:
+        if "keyword argument" in str(error):
+            raise ValueError(f"solver_params={solver_params!r}: {error}") from error
+        raise
+    if not solution.certificate.converged:
+        _warn_unmet(solution, tol)
+    return IterativeFactor(solution), reason
+
+
+def magnitudes_at(
+    similarity: Similarity,
+    scales: Sequence[float],
+    solver: str,
+    device: torch.device,
+    *,
+    tol: float,
+    solver_params: Mapping[str, Any] | None = None,
+    callback: Callable[[int, int], object] | None = None,
+) -> list[float]:
+    """Magnitudes of the same points at several scales.
+
+    Parameters
+    ----------
+    similarity : Similarity
+        The points.
+    scales : sequence of float
+        Scales.
+    solver : str
+        As for :func:`solve`; "auto" takes conjugate gradients, which each scale begins with the
+        weights of others, from 2,000 points and three scales on.
+    device : torch.device
+        Where factors are to live.
+    tol : float
+        Relative tolerance of each magnitude.
+    solver_params : mapping, default=None
+        Further arguments of the solver.
+    callback : callable, default=None
+        Called with the number of scales that are done and of all of them.
+
+    Returns
+    -------
+    list of float
+        Magnitudes in the order of `scales`.
+    """
+    shared = solver == "auto" and _shares_scales(similarity, len(scales), device, tol)
+    if solver == "cg" or shared:
+        _check_iterative("cg", similarity)
+        if exact_bytes(len(similarity), 8) <= kept_bytes():
+            similarity = with_kept_distances(similarity, len(scales))
+        done: list[int] = []
+
+        def tell(index: int, solution: Solution) -> None:
+            done.append(index)
+            if not solution.certificate.converged:
+                _warn_unmet(solution, tol)
+            if callback is not None:
+                callback(len(done), len(scales))
+
+        solutions = solve_scales(similarity, scales, tol=tol, done=tell, **(solver_params or {}))
+        return [solution.certificate.magnitude for solution in solutions]
+    if solver not in ITERATIVE:
+        similarity = with_kept_distances(similarity, len(scales))
+    values, spent = [], None
+    for number, t in enumerate(scales, 1):
+        at = similarity.at(t)
+        if solver in ITERATIVE:
+            made, _ = solve(at, solver, device, tol=tol, solver_params=solver_params)
+        else:
+            made = spent = factor(at, solver, device, spent)[0]
+        values.append(made.magnitude())
+        if callback is not None:
+            callback(number, len(scales))
+    return values
+
+
+def with_kept_distances(similarity: Similarity, n_scales: int) -> Similarity:
+    """Keep the distances if they are needed again and fit beside a factor."""
+    n, on_line = len(similarity), is_on_a_line(similarity)
+    fits = 2 * exact_bytes(n, 8) <= available_memory(similarity.device)
+    return similarity.with_table() if n_scales > 1 and fits and not on_line else similarity
+
+
+def _shares_scales(similarity: Similarity, n_scales: int, device: torch.device, tol: float) -> bool:
+    """Whether scales are better solved one after the other than each by a factor."""
+    name, _ = choose(similarity, device, tol, only_magnitude=True)
+    if name not in ("cholesky", "mixed"):
+        return name == "cg"
+    definite = similarity.metric.positive_definite and similarity.device == device
+    return (
+        definite
+        and tol >= _FACTORED_TOL
+        and n_scales >= _SHARED_SCALES
+        and len(similarity) >= _SHARED_POINTS
+    )
+
+
+def _check_iterative(solver: str, similarity: Similarity) -> None:
+    if not similarity.metric.positive_definite and not is_on_a_line(similarity):
+        raise ValueError(
+            f"solver={solver!r} needs similarities that are known to be positive definite; "
+            f"metric={similarity.metric.name!r} is not known to be of negative type, use "
+            "solver='cholesky', which finds out"
+        )
+
+
+def _warn_unmet(solution: Solution, tol: float) -> None:
+    """Say how far a solver came, and what would go further."""
+    found = solution.certificate
+    error = found.standard_error
+    estimate = f", estimated error {error:.2g}" if error > 0 and math.isfinite(error) else ""
+    if solution.solver == "iterative_normalization":
+        advice = (
+            "It converges to the maximum diversity, which is below the magnitude where some "
+            "weights are negative (skmag.maximum_diversity); use solver='cg' for the magnitude."
+        )
+    elif solution.solver == "cg":
+        advice = "Raise solver_params={'max_iter': ...} or tol, or use solver='cholesky'."
+    else:
+        advice = "Use solver='cg' for a certified interval, or raise tol."
+    warnings.warn(
+        f"solver={solution.solver!r} did not reach tol={tol!r} for n={len(solution.similarity):,} "
+        f"points at t={solution.similarity.t!r}: magnitude {found.magnitude!r} in "
+        f"[{found.lower!r}, {found.upper!r}]{estimate} after {found.n_iter} iterations. {advice}",
+        ConvergenceWarning,
+        stacklevel=stack_level(),
+    )

@@ -1,0 +1,289 @@
+"""Products with zeta by tiles, each of which serves both triangles and may be kept for the next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from sklearn import get_config
+
+from skmag._arrays import block_slices, scaled_exp
+from skmag._similarity import Similarity
+
+# A tile and what it is computed from stay in the cache of a processor; an accelerator wants more.
+TILE_ROWS, TILE_COLUMNS = 256, 2048
+_ACCELERATOR_TILE = 8192
+# float64 products are summed by so many columns, whose roundings a certificate has to allow for.
+_SUMMED_COLUMNS = 256
+# Columns up to which a product takes them one by one.
+_FEW_COLUMNS = 3
+# Scales beyond which float32 knows zero and one only.
+_SINGLE_SCALE = 1e30
+# Up to this many features, float32 distances by one feature after the other take a third of the
+# time of a loop over pairs.
+_PLANES = 4
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A block of the operator right of, and including, its diagonal part.
+
+    Parameters
+    ----------
+    rows, columns : slice
+        Where it stands; the first tile of some rows begins with their square on the diagonal.
+    values : tensor of shape (n_rows, n_columns)
+        Its entries.
+    """
+
+    rows: slice
+    columns: slice
+    values: torch.Tensor
+
+    @property
+    def own(self) -> int:
+        """Number of leading columns that are the rows themselves."""
+        return self.rows.stop - self.rows.start if self.columns.start == self.rows.start else 0
+
+
+class Products:
+    """The matrix zeta, or the anchored S, as an operator on columns of vectors.
+
+    Parameters
+    ----------
+    similarity : Similarity
+        What zeta is made of.
+    dtype : torch.dtype, default=torch.float64
+        Precision of the entries. float32 tiles are computed from coordinates that are centred
+        first, in less than half of the time.
+    keep_bytes : int, default=0
+        Memory for tiles that are kept; those beyond it are computed again in every product.
+    anchored : bool, default=None
+        Whether the operator is S with an identity row for the anchor (see
+        :mod:`skmag._similarity`), entry by entry. None does so where zeta is nearly constant.
+    closest : float, default=None
+        Least distance between two points, if it is known.
+
+    Attributes
+    ----------
+    closest : float
+        Least distance between two points seen so far; infinite before the first product.
+    greatest_row_sum : float or None
+        Greatest computed sum of a row, once somebody has asked for it.
+    """
+
+    def __init__(
+        self,
+        similarity: Similarity,
+        dtype: torch.dtype = torch.float64,
+        keep_bytes: float = 0,
+        anchored: bool | None = None,
+        closest: float | None = None,
+    ) -> None:
+        self.similarity = similarity
+        self.dtype = dtype
+        self.anchored = similarity.nearly_constant if anchored is None else anchored
+        self.closest = float("inf") if closest is None else closest
+        self._separated = closest is not None
+        self._keep_bytes = keep_bytes
+        self.greatest_row_sum: float | None = None
+        self._kept: list[Tile] = []
+        self._places: list[tuple[slice, slice]] | None = None
+        # Distances are in units of the largest coordinate where float32 computes them.
+        self._single, self._unit = None, 1.0
+        if dtype == torch.float32 and _has_single_points(similarity):
+            self._single, self._unit = _single_points(similarity)
+        self._anchor = (similarity.anchor * similarity.t).to(dtype)
+
+    def __len__(self) -> int:
+        return len(self.similarity)
+
+    def product(self, V: torch.Tensor) -> torch.Tensor:
+        """Return the operator times columns `V`, of shape (n_points, n_columns), in float64."""
+        if V.shape[1] <= _FEW_COLUMNS:
+            # Products with vectors, one after the other, outrun those with a narrow matrix.
+            columns = [column.contiguous() for column in V.to(self.dtype).mT]
+        else:
+            columns = [V.to(self.dtype)]
+        sums = [torch.zeros(c.shape, dtype=torch.float64, device=V.device) for c in columns]
+        for tile in self.tiles():
+            beyond = slice(tile.columns.start + tile.own, tile.columns.stop)
+            parts = block_slices(tile.columns.stop - tile.columns.start, self._summed)
+            for column, out in zip(columns, sums, strict=True):
+                right = column[tile.columns]
+                for part in parts:
+                    out[tile.rows] += tile.values[:, part] @ right[part]
+                out[beyond] += tile.values[:, tile.own :].mT @ column[tile.rows]
+        return sums[0].reshape(V.shape) if len(sums) == 1 else torch.stack(sums, 1)
+
+    @property
+    def roundings(self) -> int:
+        """Most roundings that a term of a float64 product goes through, in any order of sums.
+
+        A sum of k products rounds each term at most k times, whatever its order, and every entry
+        adds up one such sum for each part of its row and for each tile above its own.
+        """
+        n, (height, _) = len(self), self._tile_shape
+        return min(n, max(height, self._summed)) + math.ceil(n / height) + self._n_parts
+
+    @property
+    def _summed(self) -> int:
+        on_host = self.similarity.device.type == "cpu"
+        return _SUMMED_COLUMNS if on_host and self.dtype == torch.float64 else _ACCELERATOR_TILE
+
+    @property
+    def _n_parts(self) -> int:
+        """Most parts of a row, each of which a tile cuts once more at most."""
+        n, (_, width) = len(self), self._tile_shape
+        return math.ceil(n / width) * math.ceil(width / self._summed) + 1
+
+    @property
+    def _tile_shape(self) -> tuple[int, int]:
+        on_host = self.similarity.device.type == "cpu"
+        return (TILE_ROWS, TILE_COLUMNS) if on_host else (_ACCELERATOR_TILE, _ACCELERATOR_TILE)
+
+    def tiles(self) -> Iterator[Tile]:
+        """The tiles of the upper triangle, kept ones first."""
+        yield from self._kept
+        if self._places is None:
+            self._places = self._all_places()
+        left, self._places = self._places, []
+        for number, (rows, columns) in enumerate(left):
+            tile = Tile(rows, columns, self._values(rows, columns))
+            size = tile.values.numel() * tile.values.element_size()
+            if size <= self._keep_bytes:
+                self._keep_bytes -= size
+                self._kept.append(tile)
+            else:
+                self._places.append((rows, columns))
+            try:
+                yield tile
+            except GeneratorExit:
+                self._places += left[number + 1 :]
+                raise
+
+    def rounded(self) -> Products:
+        """Return the same operator in float32, with the tiles that are kept rounded."""
+        out = Products(self.similarity, torch.float32, 0, self.anchored)
+        if not self._kept:
+            for _ in self.tiles():
+                pass
+        out._kept = [
+            Tile(tile.rows, tile.columns, tile.values.to(torch.float32)) for tile in self._kept
+        ]
+        out._places, out.closest = self._places, self.closest
+        return out
+
+    def _all_places(self) -> list[tuple[slice, slice]]:
+        n, (height, width) = len(self), self._tile_shape
+        return [
+            (rows, columns)
+            for rows in block_slices(n, height)
+            for columns in _shifted(block_slices(n - rows.start, width), rows.start)
+        ]
+
+    def _values(self, rows: slice, columns: slice) -> torch.Tensor:
+        distance, diagonal = self._distances(rows, columns), columns.start == rows.start
+        if not self._separated:
+            self._measure(distance, diagonal)
+        scale = self.similarity.t * self._unit
+        if self.dtype == torch.float32:
+            scale = min(scale, _SINGLE_SCALE)
+        if self.anchored:
+            distance = distance * scale
+            if diagonal:
+                distance.diagonal().zero_()
+            return self._anchored_values(distance, rows, columns)
+        out = torch.empty_like(distance)
+        scaled_exp(distance, -scale, out)
+        if diagonal:
+            out.diagonal().fill_(1.0)
+        return out
+
+    def _measure(self, distance: torch.Tensor, diagonal: bool) -> None:
+        """Note the least distance between two points of a tile."""
+        parts = [distance]
+        if diagonal:
+            n = len(distance)
+            own = distance[:, :n].clone()
+            own.diagonal().fill_(torch.inf)
+            parts = [own, distance[:, n:]]
+        least = min((float(part.min()) for part in parts if part.numel()), default=math.inf)
+        self.closest = min(self.closest, least * self._unit)
+
+    def _anchored_values(self, distance: torch.Tensor, rows: slice, columns: slice) -> torch.Tensor:
+        """Entries of S, with an identity row and column for the anchor, from t times distances."""
+        room = self._anchor[rows, None] + self._anchor[columns] - distance
+        out = room.neg_().expm1_().neg_().mul_(distance.neg_().exp_())
+        if columns.start == 0:
+            out[:, 0] = 0.0
+        if rows.start == 0:
+            out[0] = 0.0
+            if columns.start == 0:
+                out[0, 0] = 1.0
+        return out
+
+    def _distances(self, rows: slice, columns: slice) -> torch.Tensor:
+        """Distances in the operator's unit; rounding may have left some on the diagonal."""
+        if self._single is not None:
+            return self._single_distances(self._single[rows], self._single[columns])
+        if self.similarity.table is not None:
+            return self.similarity.table[rows, columns].to(self.dtype)
+        assert self.similarity.points is not None
+        points = self.similarity.points
+        return self.similarity.metric.block(points[rows], points[columns]).to(self.dtype)
+
+    def _single_distances(self, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        planar = self.similarity.metric.name == "euclidean" and A.shape[1] <= _PLANES
+        return _by_planes(A, B) if planar else self.similarity.metric.block(A, B)
+
+
+def operators(similarity: Similarity, closest: float | None = None) -> tuple[Products, Products]:
+    """The operator in float64 and in float32, with as many tiles kept as memory allows.
+
+    Where both fit, distances are computed once. Where not, float32 tiles are what steps of
+    conjugate gradients need most.
+    """
+    n, budget = len(similarity), kept_bytes()
+    both = 6 * n * (n + TILE_COLUMNS)
+    if both <= budget:
+        exact = Products(similarity, keep_bytes=budget, closest=closest)
+        return exact, exact.rounded()
+    single = Products(similarity, torch.float32, budget, closest=closest)
+    return Products(similarity, closest=closest), single
+
+
+def kept_bytes() -> int:
+    """Bytes of tiles that scikit-learn's `working_memory` allows to keep."""
+    return int(get_config()["working_memory"] * 2**20)
+
+
+def _has_single_points(similarity: Similarity) -> bool:
+    """Whether distances may be those of points in float32."""
+    return similarity.points is not None and similarity.metric.is_norm and similarity.table is None
+
+
+def _single_points(similarity: Similarity) -> tuple[torch.Tensor, float]:
+    """Points in float32, centred and in a unit in which none exceeds one, and that unit."""
+    assert similarity.points is not None
+    points = similarity.points - similarity.points.mean(0)
+    largest = float(points.abs().max())
+    # A power of two rounds nothing; squares of coordinates near one keep clear of both ends.
+    unit = 2.0 ** math.frexp(largest)[1] if largest > 0 else 1.0
+    return (points / unit).to(torch.float32), unit
+
+
+def _by_planes(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    """Euclidean distances, one feature after the other."""
+    out = torch.zeros(len(A), len(B), dtype=A.dtype, device=A.device)
+    gap = torch.empty_like(out)
+    for a, b in zip(A.mT.contiguous(), B.mT.contiguous(), strict=True):
+        torch.sub(a[:, None], b, out=gap)
+        out.addcmul_(gap, gap)
+    return out.sqrt_()
+
+
+def _shifted(slices: list[slice], by: int) -> list[slice]:
+    return [slice(part.start + by, part.stop + by) for part in slices]
