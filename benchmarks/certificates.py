@@ -314,7 +314,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.cases, arguments.largest = 40, 400
-    console = Console()
+    console = Console(width=140)
     tallies = {solver: Tally() for solver in arguments.solvers}
     skipped = 0
     for number in range(arguments.cases):

@@ -24,6 +24,7 @@ def solve_scales(
     scales: Sequence[float],
     *,
     tol: float,
+    preconditioner: str = "auto",
     max_iter: int = 2000,
     done: Callable[[int, Solution], object] | None = None,
 ) -> list[Solution]:
@@ -41,6 +42,8 @@ def solve_scales(
         Scales in any order.
     tol : float
         As for :func:`solve_cg`, at each scale.
+    preconditioner : {"auto", "none", "partial_cholesky", "sparse"}, default="auto"
+        Kind of preconditioner at all scales.
     max_iter : int, default=2000
         As for :func:`solve_cg`, at each scale.
     done : callable, default=None
@@ -51,7 +54,7 @@ def solve_scales(
     list of Solution
         In the order of `scales`.
     """
-    preconditioners = Preconditioners(similarity, scales)
+    preconditioners = Preconditioners(similarity, scales, preconditioner)
     solved: dict[int, Solution] = {}
     past: list[tuple[float, torch.Tensor]] = []
     closest = None

@@ -179,8 +179,7 @@ def choose_preconditioner(similarity: Similarity, name: str = "auto") -> Precond
     ValueError
         If the name is unknown, or the points have no coordinates for "sparse".
     """
-    if name not in PRECONDITIONERS:
-        raise ValueError(f"preconditioner={name!r} is unknown; use one of {PRECONDITIONERS}")
+    _check_name(name)
     n = len(similarity)
     kept = 2 * n * n <= kept_bytes()
     if name == "auto":
@@ -207,9 +206,13 @@ class Preconditioners:
         The points.
     scales : sequence of float
         All scales that will be asked for.
+    name : {"auto", "none", "partial_cholesky", "sparse"}, default="auto"
+        Which kind, as for :func:`choose_preconditioner`.
     """
 
-    def __init__(self, similarity: Similarity, scales: Sequence[float]) -> None:
+    def __init__(self, similarity: Similarity, scales: Sequence[float], name: str = "auto") -> None:
+        _check_name(name)
+        self._name = name
         known = has_coordinates(similarity.metric)
         self._near = neighborhood(similarity) if known else None
         self._last: dict[str, Preconditioner] = {}
@@ -227,18 +230,25 @@ class Preconditioners:
         group = self._group_of[similarity.t]
         if self._current is None or self._current[0] is not group:
             middle = similarity.at(math.sqrt(group[0]) * math.sqrt(group[-1]))
-            name = _suitable(middle, self._near)
+            name = self._kind(middle)
             last = self._last.get(name)
             made = choose_preconditioner(middle, name) if last is None else last.refreshed(middle)
             self._last[name] = made
             self._current = group, made
         return self._current[1]
 
+    def _kind(self, similarity: Similarity) -> str:
+        return _suitable(similarity, self._near) if self._name == "auto" else self._name
+
     def _differ(self, similarity: Similarity, a: float, b: float) -> bool:
         """Whether two scales want different kinds of preconditioners, or of operators."""
         one, other = similarity.at(a), similarity.at(b)
-        names = {_suitable(each, self._near) for each in (one, other)}
-        return len(names) > 1 or one.nearly_constant != other.nearly_constant
+        return self._kind(one) != self._kind(other) or one.nearly_constant != other.nearly_constant
+
+
+def _check_name(name: str) -> None:
+    if name not in PRECONDITIONERS:
+        raise ValueError(f"preconditioner={name!r} is unknown; use one of {PRECONDITIONERS}")
 
 
 def _suitable(similarity: Similarity, near: Neighborhood | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from sklearn import get_config
@@ -102,21 +103,21 @@ class Products:
 
     def product(self, V: torch.Tensor) -> torch.Tensor:
         """Return the operator times columns `V`, of shape (n_points, n_columns), in float64."""
-        if V.shape[1] <= _FEW_COLUMNS:
-            # Products with vectors, one after the other, outrun those with a narrow matrix.
-            columns = [column.contiguous() for column in V.to(self.dtype).mT]
-        else:
-            columns = [V.to(self.dtype)]
+        V = V.to(self.dtype)
+        # Products with vectors, one after the other, outrun those with a narrow matrix.
+        few = V.shape[1] <= _FEW_COLUMNS
+        columns = [_native(c) for c in V.mT.contiguous()] if few else [_native(V)]
         sums = [torch.zeros(c.shape, dtype=torch.float64, device=V.device) for c in columns]
+        totals = [_native(total) for total in sums]
         for tile in self.tiles():
-            beyond = slice(tile.columns.start + tile.own, tile.columns.stop)
-            parts = block_slices(tile.columns.stop - tile.columns.start, self._summed)
-            for column, out in zip(columns, sums, strict=True):
+            values, own, (start, stop) = _native(tile.values), tile.own, _ends(tile.columns)
+            parts = block_slices(stop - start, self._summed)
+            for column, total in zip(columns, totals, strict=True):
                 right = column[tile.columns]
                 for part in parts:
-                    out[tile.rows] += tile.values[:, part] @ right[part]
-                out[beyond] += tile.values[:, tile.own :].mT @ column[tile.rows]
-        return sums[0].reshape(V.shape) if len(sums) == 1 else torch.stack(sums, 1)
+                    total[tile.rows] += values[:, part] @ right[part]
+                total[start + own : stop] += values[:, own:].T @ column[tile.rows]
+        return torch.stack(sums, 1) if few else sums[0]
 
     @property
     def roundings(self) -> int:
@@ -238,6 +239,15 @@ class Products:
     def _single_distances(self, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
         planar = self.similarity.metric.name == "euclidean" and A.shape[1] <= _PLANES
         return _by_planes(A, B) if planar else self.similarity.metric.block(A, B)
+
+
+def _native(values: torch.Tensor) -> Any:
+    """The same memory as numpy's, whose products are the faster ones; tensors of a device stay."""
+    return values.numpy() if values.device.type == "cpu" else values
+
+
+def _ends(part: slice) -> tuple[int, int]:
+    return part.start, part.stop
 
 
 def operators(similarity: Similarity, closest: float | None = None) -> tuple[Products, Products]:

@@ -95,3 +95,17 @@ def test_nothing_is_continued_too_far():
     assert _extrapolated(past, math.log(1e-3)) is past[1][1]
     # The same scale again has no direction.
     assert _extrapolated([*past, past[1]], 2.0) is past[1][1]
+
+
+@pytest.mark.parametrize("name", ["none", "partial_cholesky", "sparse"])
+def test_one_kind_of_preconditioner_for_all_scales(name):
+    X, ts = normal(80, 3), [1e-4, 0.1, 0.3, 50.0]
+    solutions = solve_scales(similarity(X), ts, tol=TOL, preconditioner=name)
+    assert {each.details["preconditioner"] for each in solutions} == {name}
+    values = [each.certificate.magnitude for each in solutions]
+    np.testing.assert_allclose(values, [exact(X, t) for t in ts], rtol=TOL)
+
+
+def test_an_unknown_preconditioner():
+    with pytest.raises(ValueError, match="preconditioner='lu'"):
+        solve_scales(similarity(normal(9)), [1.0], tol=TOL, preconditioner="lu")
