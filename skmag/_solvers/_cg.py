@@ -22,7 +22,7 @@ from skmag._solvers._certificate import (
     with_anchor,
 )
 from skmag._solvers._preconditioners import Diagonal, Preconditioner, choose_preconditioner
-from skmag._solvers._products import Products, operators
+from skmag._solvers._products import Products, Workspace, operators
 from skmag._solvers._solution import Certificate, Solution
 
 # Shares of a right side that products in float32 and float64 can still reduce its residual to.
@@ -101,7 +101,7 @@ def solve_cg(
     max_iter: int = 2000,
     callback: Progress | None = None,
     target: float = math.inf,
-    closest: float | None = None,
+    workspace: Workspace | None = None,
 ) -> Solution:
     """Solve by conjugate gradients, without ever holding zeta in float64.
 
@@ -125,8 +125,8 @@ def solve_cg(
         Called with the certificate after every product in float64; a true answer stops.
     target : float, default=inf
         Norm of the residual to reach besides.
-    closest : float, default=None
-        Least distance between two points as computed, if it is known.
+    workspace : Workspace, default=None
+        What a solve of the same points at another scale has left, and where this one leaves it.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def solve_cg(
         If `max_iter` is not a positive integer.
     """
     check_max_iter(max_iter)
-    search = _Search(similarity, tol, target, preconditioner, closest)
+    search = _Search(similarity, tol, target, preconditioner, workspace)
     if start is not None:
         search.begin(start)
     while True:
@@ -152,7 +152,9 @@ def solve_cg(
                 break
         search.descend(max_iter)
     weights = with_anchor(similarity, search.v) if search.exact.anchored else search.v
-    details = {"preconditioner": search.preconditioner.name, "closest": search.exact.closest}
+    details = {"preconditioner": search.preconditioner.name}
+    if workspace is not None:
+        workspace.take(search.exact, search.single)
     return Solution(similarity, weights, certificate, "cg", details=details)
 
 
@@ -161,7 +163,7 @@ class _Search:
 
     Parameters
     ----------
-    similarity, tol, target, preconditioner, closest
+    similarity, tol, target, preconditioner, workspace
         As for :func:`solve_cg`.
 
     Attributes
@@ -180,10 +182,10 @@ class _Search:
         tol: float,
         target: float,
         preconditioner: str | Preconditioner,
-        closest: float | None,
+        workspace: Workspace | None,
     ) -> None:
         self.similarity, self.tol, self.target = similarity, tol, target
-        self.exact, self.single = operators(similarity, closest)
+        self.exact, self.single = operators(similarity, workspace)
         if isinstance(preconditioner, str):
             preconditioner = choose_preconditioner(similarity, preconditioner)
         self.preconditioner = preconditioner

@@ -11,6 +11,7 @@ import torch
 from skmag._similarity import Similarity
 from skmag._solvers._cg import solve_cg
 from skmag._solvers._preconditioners import Preconditioners
+from skmag._solvers._products import Workspace
 from skmag._solvers._solution import Solution
 
 # Scales from which weights are extrapolated: a cubic in log t.
@@ -31,8 +32,8 @@ def solve_scales(
     """Solve by conjugate gradients at several scales, from points far apart to merged ones.
 
     Distances (where `similarity` holds their table), the order of the points, the pattern of the
-    sparse factor or the columns of the partial one, and the least distance serve all scales, and
-    weights extrapolated in log t are what the next solve begins with.
+    sparse factor or the columns of the partial one, the least distance and the memory of tiles
+    serve all scales, and weights extrapolated in log t are what the next solve begins with.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def solve_scales(
     preconditioners = Preconditioners(similarity, scales, preconditioner)
     solved: dict[int, Solution] = {}
     past: list[tuple[float, torch.Tensor]] = []
-    closest = None
+    workspace = Workspace()
     for index in sorted(range(len(scales)), key=lambda i: -scales[i]):
         t = scales[index]
         at = similarity.at(t)
@@ -67,9 +68,8 @@ def solve_scales(
             start=_extrapolated(past, math.log(t)),
             preconditioner=preconditioners.at(at),
             max_iter=max_iter,
-            closest=closest,
+            workspace=workspace,
         )
-        closest = solution.details["closest"]
         past = [*past[1 - _HISTORY :], (math.log(t), solution.weights)]
         solved[index] = solution
         if done is not None:

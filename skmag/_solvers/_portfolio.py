@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -172,12 +173,9 @@ def solve(
         made, why = factor(similarity, solver, device)
         return made, why if reason == "asked for" or made.name != solver else reason
     _check_iterative(solver, similarity)
-    try:
-        solution = ITERATIVE[solver](similarity, tol=tol, start=start, **(solver_params or {}))
-    except TypeError as error:
-        if "keyword argument" in str(error):
-            raise ValueError(f"solver_params={solver_params!r}: {error}") from error
-        raise
+    run = ITERATIVE[solver]
+    _check_params(run, solver, solver_params, {"tol", "start", "workspace"})
+    solution = run(similarity, tol=tol, start=start, **(solver_params or {}))
     if not solution.certificate.converged:
         _warn_unmet(solution, tol)
     return IterativeFactor(solution), reason
@@ -221,6 +219,7 @@ def magnitudes_at(
     shared = solver == "auto" and _shares_scales(similarity, len(scales), device, tol)
     if solver == "cg" or shared:
         _check_iterative("cg", similarity)
+        _check_params(solve_scales, "cg", solver_params, {"scales", "tol", "done"})
         if exact_bytes(len(similarity), 8) <= kept_bytes():
             similarity = with_kept_distances(similarity, len(scales))
         done: list[int] = []
@@ -276,6 +275,23 @@ def _check_iterative(solver: str, similarity: Similarity) -> None:
             f"solver={solver!r} needs similarities that are known to be positive definite; "
             f"metric={similarity.metric.name!r} is not known to be of negative type, use "
             "solver='cholesky', which finds out"
+        )
+
+
+def _check_params(
+    run: Callable[..., Any], solver: str, params: Mapping[str, Any] | None, taken: set[str]
+) -> None:
+    """Refuse parameters that a solver does not take from its caller."""
+    known = {
+        name
+        for name, parameter in inspect.signature(run).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    } - taken
+    unknown = sorted(set(params or {}) - known)
+    if unknown:
+        raise ValueError(
+            f"solver_params has keys {unknown} that solver={solver!r} does not take here; it "
+            f"takes {sorted(known)}"
         )
 
 

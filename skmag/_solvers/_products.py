@@ -49,6 +49,32 @@ class Tile:
         return self.rows.stop - self.rows.start if self.columns.start == self.rows.start else 0
 
 
+class Workspace:
+    """What operators of the same points at one scale leave for the next: distance and memory.
+
+    Attributes
+    ----------
+    closest : float
+        Least distance between two points; infinite until it is known.
+    """
+
+    def __init__(self) -> None:
+        self.closest = math.inf
+        self._free: dict[tuple[torch.Size, torch.dtype], list[torch.Tensor]] = {}
+
+    def room(self, like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Memory of the shape of a tile: spent if there is any, which costs no page faults."""
+        free = self._free.get((like.shape, dtype))
+        return free.pop() if free else torch.empty_like(like, dtype=dtype)
+
+    def take(self, *spent: Products) -> None:
+        """Take over the tiles of operators that nobody will ask again."""
+        for products in spent:
+            self.closest = min(self.closest, products.closest)
+            for values in products.spend():
+                self._free.setdefault((values.shape, values.dtype), []).append(values)
+
+
 class Products:
     """The matrix zeta, or the anchored S, as an operator on columns of vectors.
 
@@ -64,8 +90,8 @@ class Products:
     anchored : bool, default=None
         Whether the operator is S with an identity row for the anchor (see
         :mod:`skmag._similarity`), entry by entry. None does so where zeta is nearly constant.
-    closest : float, default=None
-        Least distance between two points, if it is known.
+    workspace : Workspace, default=None
+        What an operator of the same points at another scale has left.
 
     Attributes
     ----------
@@ -81,13 +107,14 @@ class Products:
         dtype: torch.dtype = torch.float64,
         keep_bytes: float = 0,
         anchored: bool | None = None,
-        closest: float | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
         self.similarity = similarity
         self.dtype = dtype
         self.anchored = similarity.nearly_constant if anchored is None else anchored
-        self.closest = float("inf") if closest is None else closest
-        self._separated = closest is not None
+        self._workspace = Workspace() if workspace is None else workspace
+        self.closest = self._workspace.closest
+        self._separated = math.isfinite(self.closest)
         self._keep_bytes = keep_bytes
         self.greatest_row_sum: float | None = None
         self._kept: list[Tile] = []
@@ -167,15 +194,20 @@ class Products:
 
     def rounded(self) -> Products:
         """Return the same operator in float32, with the tiles that are kept rounded."""
-        out = Products(self.similarity, torch.float32, 0, self.anchored)
+        out = Products(self.similarity, torch.float32, 0, self.anchored, self._workspace)
         if not self._kept:
             for _ in self.tiles():
                 pass
-        out._kept = [
-            Tile(tile.rows, tile.columns, tile.values.to(torch.float32)) for tile in self._kept
-        ]
+        for tile in self._kept:
+            room = self._workspace.room(tile.values, torch.float32)
+            out._kept.append(Tile(tile.rows, tile.columns, room.copy_(tile.values)))
         out._places, out.closest = self._places, self.closest
         return out
+
+    def spend(self) -> list[torch.Tensor]:
+        """Hand over the memory of the kept tiles."""
+        spent, self._kept, self._places = [tile.values for tile in self._kept], [], None
+        return spent
 
     def _all_places(self) -> list[tuple[slice, slice]]:
         n, (height, width) = len(self), self._tile_shape
@@ -197,7 +229,7 @@ class Products:
             if diagonal:
                 distance.diagonal().zero_()
             return self._anchored_values(distance, rows, columns)
-        out = torch.empty_like(distance)
+        out = self._workspace.room(distance, self.dtype)
         scaled_exp(distance, -scale, out)
         if diagonal:
             out.diagonal().fill_(1.0)
@@ -216,8 +248,9 @@ class Products:
 
     def _anchored_values(self, distance: torch.Tensor, rows: slice, columns: slice) -> torch.Tensor:
         """Entries of S, with an identity row and column for the anchor, from t times distances."""
-        room = self._anchor[rows, None] + self._anchor[columns] - distance
-        out = room.neg_().expm1_().neg_().mul_(distance.neg_().exp_())
+        out = self._workspace.room(distance, self.dtype)
+        torch.add(self._anchor[rows, None], self._anchor[columns], out=out)
+        out.sub_(distance).neg_().expm1_().neg_().mul_(distance.neg_().exp_())
         if columns.start == 0:
             out[:, 0] = 0.0
         if rows.start == 0:
@@ -250,7 +283,9 @@ def _ends(part: slice) -> tuple[int, int]:
     return part.start, part.stop
 
 
-def operators(similarity: Similarity, closest: float | None = None) -> tuple[Products, Products]:
+def operators(
+    similarity: Similarity, workspace: Workspace | None = None
+) -> tuple[Products, Products]:
     """The operator in float64 and in float32, with as many tiles kept as memory allows.
 
     Where both fit, distances are computed once. Where not, float32 tiles are what steps of
@@ -259,10 +294,10 @@ def operators(similarity: Similarity, closest: float | None = None) -> tuple[Pro
     n, budget = len(similarity), kept_bytes()
     both = 6 * n * (n + TILE_COLUMNS)
     if both <= budget:
-        exact = Products(similarity, keep_bytes=budget, closest=closest)
+        exact = Products(similarity, keep_bytes=budget, workspace=workspace)
         return exact, exact.rounded()
-    single = Products(similarity, torch.float32, budget, closest=closest)
-    return Products(similarity, closest=closest), single
+    single = Products(similarity, torch.float32, budget, workspace=workspace)
+    return Products(similarity, workspace=workspace), single
 
 
 def kept_bytes() -> int:

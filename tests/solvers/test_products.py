@@ -10,7 +10,7 @@ from sklearn import config_context
 from skmag._metrics import resolve_metric
 from skmag._similarity import Similarity
 from skmag._solvers import _products
-from skmag._solvers._products import Products, kept_bytes, operators
+from skmag._solvers._products import Products, Workspace, kept_bytes, operators
 
 
 def similarity(X, t=1.0, metric="euclidean", **params):
@@ -145,8 +145,25 @@ def test_the_least_distance_is_noted(small_tiles, dtype):
     assert products.closest == pytest.approx(1e6 * d.min(), rel=1e-3)
 
 
-def test_a_least_distance_that_is_known_stays():
-    products = Products(similarity(normal(10)), closest=0.125)
+def test_the_next_scale_takes_over_the_least_distance_and_the_memory(small_tiles):
+    X, workspace = normal(70), Workspace()
+    spent = operators(similarity(X), workspace)
+    memory = {tile.values.data_ptr() for products in spent for tile in products.tiles()}
+    workspace.take(*spent)
+    assert workspace.closest == spent[0].closest
+    next_scale = operators(similarity(X, 3.0), workspace)
+    assert {tile.values.data_ptr() for part in next_scale for tile in part.tiles()} == memory
+    ones = torch.ones(70, 1, dtype=torch.float64)
+    for products in next_scale:
+        assert products.closest == workspace.closest
+        sums = np.exp(-3.0 * cdist(X, X)).sum(1)
+        np.testing.assert_allclose(products.product(ones)[:, 0], sums, rtol=1e-5)
+
+
+def test_least_distance_of_a_workspace_is_not_measured_again():
+    workspace = Workspace()
+    workspace.closest = 0.125
+    products = Products(similarity(normal(10)), workspace=workspace)
     products.product(torch.ones(10, 1, dtype=torch.float64))
     assert products.closest == 0.125
 
