@@ -52,7 +52,8 @@ class Answers(Portable):
         self.factor = prepared
         self.reason = reason
         self.tol = tol
-        self.solver_params = solver_params
+        # A callback is for the solve that it was given to, and would not pickle.
+        self.solver_params = {k: v for k, v in (solver_params or {}).items() if k != "callback"}
         self.weights, self.magnitude = prepared.weighting()
         self._certificate: Certificate | None = None
 
@@ -94,6 +95,11 @@ class Answers(Portable):
             return probes[0]
         fields = zip(*(vars(probe).values() for probe in probes), strict=True)
         return Probe(*(torch.cat(parts) for parts in fields))
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What else an iterative solver reports."""
+        return self.factor.solution.details if isinstance(self.factor, IterativeFactor) else {}
 
     def potentials(self, Z: torch.Tensor) -> torch.Tensor:
         """Potentials of validated query tensors, which need no factor."""
@@ -144,9 +150,11 @@ class Answers(Portable):
         except IndefiniteError:
             return self._anew(similarity)
 
-    def _again(self, similarity: Similarity, start: torch.Tensor) -> Answers:
-        """Answers of the same iterative solver, which begins with weights that nearly solve."""
+    def _again(self, similarity: Similarity, weights: torch.Tensor) -> Answers:
+        """Answers of the same iterative solver, which may begin with weights that nearly solve."""
         name, tol, params = self.factor.name, self.tol, self.solver_params
+        # To a multiplicative solver a weight of zero is lost.
+        start = None if name == "iterative_normalization" else weights
         made, _ = solve(
             similarity, name, similarity.device, tol=tol, solver_params=params, start=start
         )

@@ -230,7 +230,8 @@ def scaled_exp(values: torch.Tensor, factor: float, out: torch.Tensor) -> None:
     spinning for a while, do not compete with the factorization that follows.
     """
     if out.device.type == "cpu":
-        np.multiply(values.numpy(), factor, out=out.numpy())
+        with np.errstate(over="ignore"):  # the exponential of minus infinity is what it should be
+            np.multiply(values.numpy(), factor, out=out.numpy())
         np.exp(out.numpy(), out=out.numpy())
     else:
         torch.exp(values * factor, out=out)

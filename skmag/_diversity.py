@@ -11,7 +11,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skmag._arrays import ArrayKind, as_numpy, resolve_device, rows_per_block
 from skmag._hierarchy import Space, farthest_first
-from skmag._input import MetricLike, build_similarity, check_2d
+from skmag._input import MetricLike, build_similarity, check_2d, check_tol
 from skmag._metrics import EPS
 from skmag._similarity import Similarity
 from skmag._solvers import CholeskyFactor, Factor, IndefiniteError, factor, is_on_a_line
@@ -105,7 +104,7 @@ def maximum_diversity(
     device : str, torch.device or None, default=None
         As for :func:`weighting`.
     tol : float, default=1e-9
-        Stop when no diversity can be greater by this share, rounding aside.
+        Stop when no diversity can be greater by this share, rounding aside; between 0 and 1.
 
     Returns
     -------
@@ -152,14 +151,13 @@ def maximum_diversity(
     >>> f"{float(result):.3f} of {magnitude(X):.3f} on {len(result.support)} of 100 points"
     '2.805 of 3.069 on 26 of 100 points'
     """
-    if isinstance(tol, bool) or not isinstance(tol, Real) or not 0 < tol < np.inf:
-        raise ValueError(f"tol={tol!r} must be a positive number")
+    accuracy = check_tol(tol)
     array = check_2d(X, "X")
     similarity = build_similarity(array, t, metric, metric_params, resolve_device(device, array))
     with warnings.catch_warnings():
         # What close points do to each other's weights, the bounds take into account.
         warnings.simplefilter("ignore", LinAlgWarning)
-        found = maximize(similarity, float(tol))
+        found = maximize(similarity, accuracy)
     if not found.converged:
         warnings.warn(
             f"The maximum diversity was not found to the relative tol={tol!r}: it lies between "
@@ -371,4 +369,4 @@ def _proven(similarity: Similarity, found: _Pass) -> tuple[float, float]:
     least = float(found.sums.min()) * (1 - rounding) - slack
     if not similarity.metric.positive_definite or least <= 0:
         return lower, float(n)
-    return lower, max(lower, min(float(n), form / least**2 * (1 + rounding)))
+    return lower, max(lower, min(float(n), form / least / least * (1 + rounding)))

@@ -65,6 +65,12 @@ def magnitude(
     numpy.linalg.LinAlgError
         If the similarity matrix has no inverse.
 
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If a solver without a factor did not meet `tol`; the message holds the interval that it
+        reached.
+
     References
     ----------
     T. Leinster, "The magnitude of metric spaces", Documenta Mathematica 18 (2013), section 2.
@@ -134,6 +140,12 @@ def magnitude_weights(
         If the factor does not fit.
     numpy.linalg.LinAlgError
         If the similarity matrix has no inverse.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If a solver without a factor did not meet `tol`; the message holds the interval that it
+        reached.
 
     References
     ----------
@@ -232,8 +244,9 @@ def magnitude_function(
     metric_params : mapping, default=None
         Further arguments of the metric.
     solver : str, default="auto"
-        As for :func:`weighting`. From 2,000 points on "auto" takes conjugate gradients, which at
-        each scale begin with the weights of the scales before, where the metric allows it.
+        As for :func:`weighting`. From 2,000 points and three scales on "auto" takes conjugate
+        gradients, which at each scale begin with the weights of the scales before, where the metric
+        allows it.
     tol : float, default=1e-6
         As for :func:`weighting`, at each scale.
     solver_params : mapping, default=None
@@ -313,8 +326,8 @@ def magnitude_dimension(
         As for :func:`weighting`.
     metric_params : mapping, default=None
         Further arguments of the metric.
-    solver : str, default="auto"
-        As for :func:`weighting`.
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
+        One of the solvers of :func:`weighting` that make a factor.
     device : str, torch.device or None, default=None
         As for :func:`weighting`.
 

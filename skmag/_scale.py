@@ -167,17 +167,48 @@ def resolve_scale(t: float | None, purpose: str, median: float) -> float:
     return per_distance(SCALES[purpose], median) if t is None else t
 
 
-def per_distance(number: float, median: float) -> float:
-    """Return `number` over the median distance; raise ValueError where that is no scale."""
-    scale = number / median if median > 0 else math.inf
+def per_distance(
+    number: float,
+    distance: float,
+    *,
+    name: str = "median distance",
+    argument: str = "t",
+    instead: str = "give t as a number",
+) -> float:
+    """Return `number` over a distance; raise ValueError where that is no scale.
+
+    Parameters
+    ----------
+    number : float
+        Positive number.
+    distance : float
+        A typical distance.
+    name, argument, instead : str
+        What the message calls the distance and the scale, and what it asks for.
+
+    Returns
+    -------
+    float
+        Scale.
+    """
+    scale = number / distance if distance > 0 else math.inf
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(
-            f"t is to be {number} over the median distance, which is {median!r} for these points: "
-            "no scale can be had from it, give t as a number"
+            f"{argument} is to be {number} over the {name}, which is {distance!r} for these "
+            f"points: no scale can be had from it, {instead}"
         )
     return scale
 
 
 def default_grid(n_scales: int, median: float, nearest: float) -> np.ndarray:
     """Geometric grid of `n_scales` scales from merged to scattered points."""
-    return np.geomspace(per_distance(GRID[0], median), per_distance(GRID[1], nearest), n_scales)
+    own = "pass scales of your own"
+    first = per_distance(GRID[0], median, argument="the least scale", instead=own)
+    last = per_distance(
+        GRID[1],
+        nearest,
+        name="median distance to the nearest other point",
+        argument="the greatest scale",
+        instead=own,
+    )
+    return np.geomspace(first, last, n_scales)

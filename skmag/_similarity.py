@@ -224,8 +224,15 @@ class Similarity(Portable):
         self, distance: torch.Tensor, row_anchor: torch.Tensor, column_anchor: torch.Tensor
     ) -> torch.Tensor:
         """Entries of S for a block of distances between points of known distance to the anchor."""
-        room = row_anchor[:, None] + column_anchor - distance
-        return room.mul_(-self.t).expm1_().neg_().mul_(torch.exp(distance * -self.t))
+        detour = row_anchor[:, None] + column_anchor
+        room = detour - distance
+        if self.metric.is_norm:
+            # A detour is shorter by rounding only, which a large t would blow up to infinity.
+            room.clamp_(min=0.0)
+            return room.mul_(-self.t).expm1_().neg_().mul_(torch.exp(distance * -self.t))
+        # Where the triangle inequality does not hold, the greater exponential is the other one.
+        nearer = torch.minimum(distance, detour, out=detour).mul_(-self.t).exp_()
+        return room.abs().mul_(-self.t).expm1_().copysign_(room).mul_(nearer)
 
     def anchored_product(self, V: torch.Tensor) -> torch.Tensor:
         """Product S V by blocks, each of which serves both triangles."""

@@ -88,7 +88,8 @@ class Weighting:
     weights : array of shape (n_samples,)
         Weight of each input row, in input order; copies of a point share its weight equally.
     magnitude : float
-        Sum of the weights, the effective number of points.
+        Effective number of points: the sum of the weights if a factor gave them, else the solver's
+        best value, which is more accurate than their sum.
     t : float
         The scale, also where ``t="scale"`` was asked for.
     solver : str
@@ -99,13 +100,17 @@ class Weighting:
         Proven bounds of the magnitude, rounding included; `upper` is infinite where none can be
         had, and both are where the similarities are not known to be positive definite.
     standard_error : float
-        Where the solver goes by an estimate, its standard error; 0.0 where it goes by the bounds.
+        Where a solver goes by an estimate: one standard deviation for "sparse", which promises
+        three of them, an estimate of the error itself for "cg"; 0.0 elsewhere.
     residual_norm : float
         Euclidean norm of ``1 - zeta w``; NaN where it was not computed.
     n_iter : int
         Iterations of the solver, 0 for a factor.
     converged : bool
         Whether the solver met its tolerance.
+    details : dict
+        What else the solver reports: the preconditioner of "cg", the tail that "sparse" corrected
+        and its numbers of centers and neighbours, and the like; empty for a factor.
     n_samples : int
         Number of input rows.
     n_points : int
@@ -147,7 +152,7 @@ class Weighting:
 
     @property
     def magnitude(self) -> float:
-        """Sum of the weights, the effective number of points."""
+        """Effective number of points."""
         return self._answers.magnitude
 
     @property
@@ -177,7 +182,7 @@ class Weighting:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the magnitude where it is an estimate, else 0.0."""
+        """Standard error of the magnitude where the solver goes by an estimate, else 0.0."""
         return self._answers.certificate.standard_error
 
     @property
@@ -194,6 +199,11 @@ class Weighting:
     def converged(self) -> bool:
         """Whether the solver met its tolerance."""
         return self._answers.certificate.converged
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What else the solver reports, by name; empty for a factor."""
+        return dict(self._answers.details)
 
     @property
     def n_samples(self) -> int:
@@ -326,8 +336,9 @@ class Weighting:
         Returns
         -------
         Weighting
-            Its rows are those of X followed by the new ones. The factor of X is extended, not
-            computed again (weighting-vector-applications, section 2.1).
+            Its rows are those of X followed by the new ones. A factor of X is extended,
+            not computed again (weighting-vector-applications, section 2.1); a solver without one
+            solves again, beginning with the known weights where it can.
 
         Raises
         ------
@@ -352,8 +363,8 @@ class Weighting:
         Returns
         -------
         Weighting
-            Its rows are those that stay, in order. The factor of X is updated, not computed
-            again (weighting-vector-applications, section 2.2).
+            Its rows are those that stay, in order. A factor of X is updated, not computed
+            again (weighting-vector-applications, section 2.2); a solver without one solves again.
 
         Raises
         ------
@@ -417,20 +428,26 @@ def weighting(
     metric_params : mapping, default=None
         Further arguments of the metric, such as ``{"p": 3}`` for "minkowski".
     solver : str, default="auto"
-        How to solve. "auto" takes the closed form on the real line for one feature, a float64
-        Cholesky factor up to 10,000 points, "sparse" for more than 30,000 points of low intrinsic
-        dimension, else "cg". Those that make a factor, and are exact: "line", "cholesky"
-        (8 n^2 bytes), "mixed" (a float32 factor refined to float64 accuracy, 4 n^2 bytes),
-        "indefinite". Those that never hold the matrix: "cg" (conjugate gradients with a certified
-        interval), "sparse" (two levels, near-linear cost, an estimated error), "centers" (a lower
-        bound), and for comparison the papers' "iterative_normalization" and "gradient_descent".
+        How to solve. Solvers that make a factor are exact: "line", "cholesky" (8 n^2 bytes),
+        "mixed" (a float32 factor refined to float64 accuracy, 4 n^2 bytes), "indefinite". The
+        others never hold the matrix: "cg" (conjugate gradients with a certified interval),
+        "sparse" (two levels, near-linear cost, an estimated error), "centers" (a lower bound), and
+        for comparison the papers' "iterative_normalization" and "gradient_descent". "auto" takes
+        the closed form on the real line for one feature, a factor up to 10,000 points, "sparse" for
+        more than 30,000 points of low intrinsic dimension if `tol` is 1e-5 or more, else "cg"; from
+        some 258,000 points on, where "cg" would take hours on a CPU, "sparse" or "centers".
     tol : float, default=1e-6
         Relative accuracy of the magnitude that solvers without a factor stop at, between 0 and 1.
+        Weights and potentials are accurate to about its square root. Under the Euclidean metric
+        "cg" proves it, under others it goes by an estimate where the proven interval is too wide.
     solver_params : mapping, default=None
-        Further arguments of such a solver: ``max_iter``, ``preconditioner`` and ``callback`` of
-        "cg"; ``n_centers`` and ``n_neighbors`` of "sparse"; ``n_centers`` of "centers";
-        ``max_iter`` of "iterative_normalization"; ``learning_rate``, ``momentum``, ``batch_size``,
-        ``max_iter`` and ``random_state`` of "gradient_descent".
+        Further arguments of a solver without a factor. "cg": ``max_iter``, ``preconditioner``
+        ("auto", "none", "partial_cholesky" or "sparse"), ``target`` (norm of the residual to reach
+        besides) and ``callback``, called after every product in float64 with an object that has
+        ``magnitude``, ``lower``, ``upper``, ``residual_norm`` and ``n_iter``, and whose true answer
+        stops. "sparse": ``n_centers``, ``n_neighbors``, ``random_state``. "centers":
+        ``n_centers``. "iterative_normalization": ``max_iter``. "gradient_descent":
+        ``learning_rate``, ``momentum``, ``batch_size``, ``max_iter``, ``random_state``.
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
         Where to compute; None follows `X`. Answers come back where the question was.
 
@@ -469,7 +486,7 @@ def weighting(
     -----
     Solvers without a factor answer potentials from the weights alone. Residuals, gains and what
     is left out make them factor the matrix the first time, up to 20,000 points where that fits the
-    memory, or solve for each query beyond.
+    memory, or solve for each query beyond; they are then what the factor says.
 
     References
     ----------

@@ -237,9 +237,9 @@ def test_a_pass_that_raises_nothing_is_repeated_with_care(monkeypatch):
     assert [number for number, was in enumerate(careful, start=1) if was] == [4, 6]
 
 
-@pytest.mark.parametrize("tol", [0.0, -1e-3, float("nan"), float("inf"), True, "small"])
-def test_a_tolerance_must_be_a_positive_number(tol):
-    with pytest.raises(ValueError, match="tol="):
+@pytest.mark.parametrize("tol", [0.0, -1e-3, 1.0, 2, float("nan"), float("inf"), True, "small"])
+def test_a_tolerance_is_between_zero_and_one(tol):
+    with pytest.raises(ValueError, match=f"tol={tol!r} must be a number between 0 and 1"):
         maximum_diversity(normal(5, 2), tol=tol)
 
 
@@ -250,3 +250,9 @@ def test_t_is_understood_as_elsewhere(t):
     median = np.median(cdist(X, X)[np.triu_indices(60, 1)])
     scale = 1 / median if t == "scale" else t
     assert_allclose(result.value, maximum_diversity(X, t=scale).value, rtol=1e-9)
+
+
+def test_sums_that_underflow_leave_the_number_of_points_as_the_bound():
+    X = np.random.default_rng(0).normal(size=(80, 4))
+    found = maximum_diversity(X, metric="cosine", t=1e4)
+    assert found.lower <= found.value <= found.upper <= 80

@@ -16,6 +16,7 @@ from skmag._scale import (
     default_grid,
     median_distance,
     nearest_distance,
+    per_distance,
     resolve_scale,
 )
 
@@ -141,3 +142,22 @@ def test_default_grid_is_geometric_between_its_ends():
     assert len(grid) == 9
     assert grid[[0, -1]] == pytest.approx(np.array(GRID) / [2.0, 0.5])
     assert np.ptp(np.diff(np.log(grid))) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("median", "nearest", "message"),
+    [
+        (0.0, 0.0, r"least scale is to be 0.01 over the median distance, which is 0.0 for"),
+        (1.0, 0.0, r"greatest scale is to be 10.0 over the median distance to the nearest other"),
+        (1.0, 1e-320, r"to the nearest other point, which is 1e-320 for .* scales of your own"),
+    ],
+)
+def test_the_error_of_a_grid_names_the_distance_and_a_way_out(median, nearest, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        default_grid(5, median, nearest)
+    assert "give t" not in str(caught.value)
+
+
+def test_the_error_of_a_scale_asks_for_a_number():
+    with pytest.raises(ValueError, match=r"t is to be 2.0 over the median distance.* give t as a"):
+        per_distance(2.0, 0.0)

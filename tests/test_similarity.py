@@ -241,3 +241,32 @@ def test_points_are_taken_in_the_order_given(metric):
     values = torch.tensor([1.0, 2.0, 3.0])
     assert taken.to_rows(values).tolist() == [1.0, 2.0, 3.0]
     assert taken.counts.tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("t", [1e-6, 1.0, 3e3, 1e4, 1e8])
+def test_the_anchored_form_where_the_triangle_inequality_does_not_hold(t):
+    """Squares of a metric, whose detours over the anchor may be shorter."""
+    space = similarity(normal(30, 4), t, "cosine")
+    points = space.points.numpy()
+    d = np.square(points[:, None] - points).sum(-1) / 2
+    detour = d[:, :1] + d[0]
+    assert (detour < d - 0.1).any()
+    # Both exponentials, as a difference that is rounded like one of small numbers at small t.
+    expected = np.exp(-t * d) - np.exp(-t * detour)
+    expected[0], expected[:, 0], expected[0, 0] = 0.0, 0.0, 1.0
+    found = whole(space.anchored_blocks(), 30)
+    np.testing.assert_allclose(found, expected, atol=1e-15, rtol=1e-9 * max(1.0, t))
+    # The same points as queries, and the anchored rows.
+    rows = np.vstack([np.zeros(30), expected[1:]])
+    np.testing.assert_allclose(space.query(space.points).anchored, rows, atol=1e-15, rtol=1e-5)
+    every = torch.arange(30)
+    np.testing.assert_allclose(space.anchored_rows(every)[1:], rows[1:], atol=1e-15, rtol=1e-5)
+
+
+@pytest.mark.parametrize("t", [1e17, 1e20, 1e200])
+def test_rounding_of_a_detour_on_a_line_is_no_infinity(t):
+    line = np.array([1.0, 0.1, 0.3, 0.7, 2.3])[:, None] * [1.0, np.pi]
+    space = similarity(line, t)
+    np.testing.assert_array_equal(whole(space.anchored_blocks(), 5), np.eye(5))
+    queries = torch.from_numpy(1.7 * line)
+    np.testing.assert_array_equal(space.query(queries).anchored, np.zeros((5, 5)))

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -197,3 +198,62 @@ def test_points_that_a_factor_cannot_tell_apart_have_an_interval():
     assert found.n_points == 42
     assert found.lower <= alone.upper
     assert alone.lower <= found.upper < 42
+
+
+@pytest.mark.parametrize("solver", ["centers", "iterative_normalization", "cg"])
+def test_questions_near_points_are_answered_by_the_factor(solver):
+    X = normal(120, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = weighting(X, solver=solver, tol=1e-3)
+    exact, near = weighting(X, solver="cholesky"), X[:5] + 1e-7
+    np.testing.assert_allclose(found.gain(near), exact.gain(near), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(found.joining_weight(near), exact.joining_weight(near), rtol=1e-6)
+    np.testing.assert_allclose(found.loss(), exact.loss(), rtol=1e-6)
+
+
+def test_new_points_count_after_iterative_normalization():
+    space = weighting([[0.0, 0.0], [1.0, 0.0]], solver="iterative_normalization")
+    grown = space.extend([[10.0, 0.0]])
+    assert grown.magnitude == pytest.approx(weighting([[0.0, 0], [1, 0], [10, 0]]).magnitude)
+    assert grown.drop(2).magnitude == pytest.approx(space.magnitude)
+
+
+def test_a_weighting_forgets_the_callback_and_the_dictionary_of_its_caller():
+    params = {"callback": lambda found: None, "max_iter": 100}
+    space = weighting(normal(60, 2), solver="cg", solver_params=params)
+    params["max_iter"] = "many"
+    assert pickle.loads(pickle.dumps(space)).magnitude == space.magnitude
+    assert space.drop(0).n_samples == 59
+
+
+@pytest.mark.parametrize("solver", ["cg", "cholesky", "mixed", "indefinite"])
+@pytest.mark.parametrize("t", [3e3, 1e4, 1e8])
+def test_cosine_at_scales_that_tell_all_points_apart(solver, t):
+    """The detour over another point may be shorter there, which is no similarity of infinity."""
+    space = weighting(X, t=t, metric="cosine", solver=solver)
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    exact = np.exp(-t * np.square(unit[:, None] - unit).sum(-1) / 2)
+    assert space.magnitude == pytest.approx(np.linalg.solve(exact, np.ones(150)).sum(), rel=1e-9)
+    queries = 1.1 * X[:4] + 0.1
+    unit_queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    k = np.exp(-t * np.square(unit_queries[:, None] - unit).sum(-1) / 2)
+    expected = 1 - (k * np.linalg.solve(exact, k.T).T).sum(1)
+    np.testing.assert_allclose(space.residual(queries), expected, rtol=1e-6)
+    assert np.isfinite(space.gain(queries)).all()
+    assert np.isfinite(space.leave_one_out().gain).all()
+
+
+def test_residuals_within_the_tolerance_are_not_its_accuracy():
+    points = np.random.default_rng(0).normal(size=(500, 3))
+    exact = weighting(points, t=0.05, solver="cholesky").magnitude
+    with pytest.warns(ConvergenceWarning, match="did not reach tol=0.1"):
+        found = weighting(
+            points,
+            t=0.05,
+            solver="iterative_normalization",
+            tol=0.1,
+            solver_params={"max_iter": 20},
+        )
+    assert abs(found.magnitude - exact) > 0.1 * exact
+    assert not found.converged

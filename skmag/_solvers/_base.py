@@ -316,6 +316,9 @@ def stack_level() -> int:
     inside a worker thread none other is left, and the outermost is as good as any.
     """
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] in _WRAPPERS:
+    # Code that is executed with globals of its own may have no name.
+    while (
+        frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _WRAPPERS
+    ):
         frame, level = frame.f_back, level + 1
     return level

@@ -12,6 +12,7 @@ from skmag._solvers._bounds import magnitude_upper_bound
 from skmag._solvers._certificate import certify
 from skmag._solvers._cholesky import CholeskyFactor, factor_in_place, zeros
 from skmag._solvers._memory import check_memory, exact_bytes
+from skmag._solvers._parameters import check_positive_integer
 from skmag._solvers._solution import Certificate, Solution
 
 # Centers closer than this to each other, beside the whole, are left out: factors lose digits.
@@ -43,14 +44,18 @@ def solve_centers(
     Solution
         The centers' weights, zero elsewhere. Under a metric of negative type the magnitude grows
         under inclusion, so that theirs is a lower bound of the whole set's, proven with its
-        rounding; for other metrics the bound is ``-inf``. The upper bound is the a priori one,
-        unless all points are centers.
+        rounding. It is ``-inf`` where the metric is not known to be of that type, which the
+        public functions refuse for this solver. The upper bound is the a priori one, unless all
+        points are centers.
 
     Raises
     ------
+    ValueError
+        If `n_centers` is not a positive integer.
     MemoryError
         If a factor over the centers does not fit the memory.
     """
+    check_positive_integer(n_centers, "n_centers")
     centers, exact = exact_factor(similarity, spread_centers(similarity, n_centers), "centers")
     w, magnitude = exact.weighting()
     found = certify(exact.similarity, w)

@@ -231,7 +231,8 @@ def certify(
     weights : tensor of shape (n_points,)
         Weights of the distinct points, however they were found.
     magnitude : float, default=None
-        Value to report; None reports ``2 1'v - v' zeta v``, whose error is of second order.
+        Value to report, or the end of the interval that is nearest to it; None reports ``2 1'v -
+        v' zeta v``, whose error is of second order.
     products : Products, default=None
         A float64 operator of the similarity, if there is one.
     n_iter : int, default=0
@@ -247,6 +248,7 @@ def certify(
     found = residual_of(similarity, weights, products or Products(similarity))
     lower, upper = interval(similarity, found)
     value = found.energy if magnitude is None else magnitude
+    value = min(max(value, lower), upper)
     return Certificate(value, lower, upper, 0.0, found.norm, n_iter, converged)
 
 

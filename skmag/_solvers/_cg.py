@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -21,10 +20,19 @@ from skmag._solvers._certificate import (
     residual_of,
     with_anchor,
 )
-from skmag._solvers._preconditioners import Diagonal, Preconditioner, choose_preconditioner
+from skmag._solvers._parameters import check_positive_integer
+from skmag._solvers._preconditioners import (
+    PRECONDITIONERS,
+    Diagonal,
+    Preconditioner,
+    choose_preconditioner,
+)
 from skmag._solvers._products import Products, Workspace, operators
 from skmag._solvers._solution import Certificate, Solution
 
+# An error is estimated with the smallest Ritz value over this: until the steps have met the
+# smallest eigenvalue it lies above.
+_CAUTION = 4.0
 # Shares of a right side that products in float32 and float64 can still reduce its residual to.
 _SINGLE_REACH, _DOUBLE_REACH = 1e-6, 1e-14
 # A correction in float32 that leaves more of the residual than this is not worth repeating.
@@ -132,27 +140,39 @@ def solve_cg(
     -------
     Solution
         Converged where the certified interval is within `tol` or, for metrics without a sharp
-        bound of the smallest eigenvalue, the estimated error.
+        bound of the smallest eigenvalue, the estimated error. Where it is not, ``stopped`` of the
+        details says why: "callback", "max_iter", "rounding" where it alone keeps the interval
+        wide, or "stalled" where steps in float64 lead no further.
 
     Raises
     ------
     ValueError
-        If `max_iter` is not a positive integer.
+        If `max_iter` is not a positive integer, `callback` not callable or `preconditioner`
+        neither a known name nor a preconditioner.
     """
-    check_max_iter(max_iter)
+    check_positive_integer(max_iter, "max_iter")
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback={callback!r} must be callable or None")
+    _check_preconditioner(preconditioner)
     search = _Search(similarity, tol, target, preconditioner, workspace)
     if start is not None:
         search.begin(start)
     while True:
         if search.found is not None:
             certificate = search.certificate()
-            stopped = callback is not None and callback(certificate)
-            done = certificate.converged or stopped or search.steps >= max_iter
-            if done or not search.may_go_on():
+            stopped = "callback" if callback is not None and callback(certificate) else None
+            if stopped is None and search.steps >= max_iter:
+                stopped = "max_iter"
+            if certificate.converged or stopped:
+                break
+            stopped = search.go_on()
+            if stopped:
                 break
         search.descend(max_iter)
     weights = with_anchor(similarity, search.v) if search.exact.anchored else search.v
     details = {"preconditioner": search.preconditioner.name}
+    if stopped and not certificate.converged:
+        details["stopped"] = stopped
     if workspace is not None:
         workspace.take(search.exact, search.single)
     return Solution(similarity, weights, certificate, "cg", details=details)
@@ -185,10 +205,10 @@ class _Search:
         workspace: Workspace | None,
     ) -> None:
         self.similarity, self.tol, self.target = similarity, tol, target
-        self.exact, self.single = operators(similarity, workspace)
         if isinstance(preconditioner, str):
             preconditioner = choose_preconditioner(similarity, preconditioner)
         self.preconditioner = preconditioner
+        self.exact, self.single = operators(similarity, workspace)
         self.v = torch.zeros_like(similarity.counts)
         self.found: Residual | None = None
         self.steps = 0
@@ -217,15 +237,21 @@ class _Search:
         met = met and found.norm <= self.target
         return Certificate(value, lower, upper, error, found.norm, self.steps, met)
 
-    def may_go_on(self) -> bool:
-        """Whether further steps may help; changes the means where the last ones did not."""
+    def go_on(self) -> str | None:
+        """Prepare further steps, by other means where the last ones did not help.
+
+        Returns
+        -------
+        str or None
+            Why none would help: "rounding" or "stalled".
+        """
         assert self.found is not None
         norm = self.found.norm
         if _is_rounding(self.found, self.tol):
-            return False
+            return "rounding"
         if self._inner is self.exact and norm > _DOUBLE_GAIN * self._before:
             if isinstance(self.preconditioner, Diagonal):
-                return False
+                return "stalled"
             # Rounding may have made it indefinite.
             self.preconditioner = Diagonal(self.similarity)
             self._inner, self._before, self._smallest = self.single, math.inf, math.inf
@@ -233,7 +259,7 @@ class _Search:
             # What float32 resolves is not enough for this matrix.
             self._inner = self.exact
         self._before = norm
-        return True
+        return None
 
     def descend(self, max_iter: int) -> None:
         """Take steps from the residual of the weights, up to `max_iter` of all of them."""
@@ -283,14 +309,20 @@ class _Search:
             return True
         if self._sharp or len(run) % _LOOK:
             return False
-        return 0 < run.rz <= allowed * min(self._smallest, run.smallest_ritz_value)
+        smallest = min(self._smallest, run.smallest_ritz_value)
+        return 0 < run.rz <= allowed * smallest / _CAUTION
 
 
-def check_max_iter(max_iter: object) -> None:
-    """Refuse what is no number of steps."""
-    integer = isinstance(max_iter, Integral) and not isinstance(max_iter, bool)
-    if not integer or max_iter < 1:  # type: ignore[operator]
-        raise ValueError(f"max_iter={max_iter!r} must be a positive integer")
+def _check_preconditioner(preconditioner: object) -> None:
+    if isinstance(preconditioner, str):
+        fits = preconditioner in PRECONDITIONERS
+    else:
+        fits = callable(getattr(preconditioner, "apply", None))
+    if not fits:
+        raise ValueError(
+            f"preconditioner={preconditioner!r} must be one of {PRECONDITIONERS} or a "
+            "preconditioner with a method `apply`"
+        )
 
 
 def _right_side(similarity: Similarity, products: Products) -> torch.Tensor:
@@ -346,7 +378,9 @@ def _descend(
 def _estimated_error(r: torch.Tensor, preconditioner: Preconditioner, smallest: float) -> float:
     """Estimate of r' zeta^-1 r <= r' M r / (smallest eigenvalue of M zeta), M the preconditioner.
 
-    The smallest Ritz value stands for that eigenvalue, from above; hence no bound.
+    A share of the smallest Ritz value stands for that eigenvalue. Where the steps see nothing of
+    the smallest eigenvalues, as those of a smooth kernel without a preconditioner, that is above
+    it all the same; hence no bound.
     """
     rz = float(r @ preconditioner.apply(r[:, None])[:, 0])
-    return rz / smallest if rz >= 0 and 0 < smallest < math.inf else math.inf
+    return _CAUTION * rz / smallest if rz >= 0 and 0 < smallest < math.inf else math.inf

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import numpy as np
 import torch
 
@@ -27,27 +29,37 @@ class ConjugateGradientFactor(AnchoredFactor):
     ----------
     similarity : Similarity
         What is solved.
-    products : Products
-        zeta in float64.
     preconditioner : Preconditioner
         Its approximate inverse.
     """
 
     name = "cg"
 
-    def __init__(
-        self, similarity: Similarity, products: Products, preconditioner: Preconditioner
-    ) -> None:
+    def __init__(self, similarity: Similarity, preconditioner: Preconditioner) -> None:
         self.similarity = similarity
-        self.products = products
         self.preconditioner = preconditioner
+        self._products: Products | None = None
 
     @classmethod
     def prepare(
         cls, similarity: Similarity, spent: Factor | None = None
     ) -> ConjugateGradientFactor:
-        products = Products(similarity, keep_bytes=kept_bytes() // 2)
-        return cls(similarity, products, choose_preconditioner(similarity))
+        return cls(similarity, choose_preconditioner(similarity))
+
+    @property
+    def products(self) -> Products:
+        """The operator in float64; the tiles that it keeps belong to one device and process."""
+        if self._products is None:
+            self._products = Products(self.similarity, keep_bytes=kept_bytes() // 2)
+        return self._products
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_products": None}
+
+    def to(self, device: torch.device) -> Self:
+        moved = super().to(device)
+        moved._products = None
+        return moved
 
     def solve(self, B: torch.Tensor) -> torch.Tensor:
         # S^-1 is zeta^-1 without the anchor's row and column, so either operator will do.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,10 +56,11 @@ def neighborhood(similarity: Similarity) -> Neighborhood:
         Estimates.
     """
     assert similarity.points is not None
-    points = as_numpy(similarity.points)
-    n, n_features = points.shape
+    n, n_features = similarity.points.shape
     if n <= _NEIGHBORS:
         return Neighborhood(0.0, 0.0)
+    unit = coordinate_unit(similarity)
+    points = as_numpy(similarity.points) / unit
     sample = points[np.random.default_rng(0).choice(n, min(n, _SAMPLE), replace=False)]
     tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
     distance = tree.query(sample, _NEIGHBORS + 1, p=exponent(similarity.metric))[0][:, 1:]
@@ -66,7 +68,19 @@ def neighborhood(similarity: Similarity) -> Neighborhood:
     apart = distance[distance[:, 0] > 0]
     inverse = float(np.log(apart[:, -1:] / apart[:, :-1]).mean()) if len(apart) else 0.0
     dimension = 1 / inverse if inverse > 0 else float(n_features)
-    return Neighborhood(min(float(n_features), dimension), nearest)
+    return Neighborhood(min(float(n_features), dimension), nearest * unit)
+
+
+def coordinate_unit(similarity: Similarity) -> float:
+    """Power of two near the largest coordinate, in units of which no power leaves the floats.
+
+    It is one for unit vectors, whose distance is no norm.
+    """
+    assert similarity.points is not None
+    if not similarity.metric.is_norm:
+        return 1.0
+    largest = float(similarity.points.abs().max())
+    return 2.0 ** (math.frexp(largest)[1] - 1) if largest > 0 else 1.0
 
 
 def exponent(metric: Metric) -> float:

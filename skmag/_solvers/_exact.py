@@ -26,6 +26,9 @@ EXACT: dict[str, type[Factor]] = {
     kind.name: kind for kind in (LineFactor, CholeskyFactor, MixedFactor, IndefiniteFactor)
 }
 
+# The other solvers of the portfolio, which builds on this module.
+WITHOUT_FACTOR = ("cg", "sparse", "centers", "iterative_normalization", "gradient_descent")
+
 
 def choose_exact(similarity: Similarity, device: torch.device) -> tuple[str, str]:
     """The rule where a factor is wanted: the first line that fits.
@@ -98,12 +101,17 @@ def factor(
     Raises
     ------
     ValueError
-        If the solver is unknown or does not fit the data.
+        If the solver is unknown, makes no factor or does not fit the data.
     MemoryError
         If its factor does not fit the memory.
     numpy.linalg.LinAlgError
         If the similarity matrix has no inverse.
     """
+    if solver in WITHOUT_FACTOR:
+        raise ValueError(
+            f"solver={solver!r} makes no factor, which is needed here; use one of "
+            f"{['auto', *EXACT]}"
+        )
     if solver != "auto" and solver not in EXACT:
         raise ValueError(f"solver={solver!r} is unknown; use one of {['auto', *EXACT]}")
     if solver == "line" and not is_on_a_line(similarity):

@@ -17,7 +17,8 @@ import torch
 from sklearn.utils import check_random_state
 
 from skmag._similarity import Similarity
-from skmag._solvers._certificate import certify
+from skmag._solvers._accuracy import Accuracy
+from skmag._solvers._parameters import check_positive_integer, is_real
 from skmag._solvers._products import Products, kept_bytes
 from skmag._solvers._solution import Solution
 
@@ -45,8 +46,8 @@ def solve_gradient_descent(
     similarity : Similarity
         What is solved.
     tol : float
-        Stop when every row of zeta w is one within `tol`; with mini-batches, when that was so for
-        all batches of an epoch.
+        Accuracy of the magnitude, as a share of it. Steps end when it is reached and every row
+        of zeta w is one within `tol` as well; with mini-batches, in all batches of an epoch.
     start : tensor of shape (n_points,), default=None
         Weights to start from; None for zeros.
     learning_rate : float or "auto", default="auto"
@@ -55,7 +56,8 @@ def solve_gradient_descent(
     momentum : float, default=0.9
         Share of the last step that is repeated, in [0, 1).
     batch_size : int, default=None
-        Equations in a step; None for all. Only so many rows of zeta are computed at a time.
+        Equations in a step; None, or as many as there are or more, for all. Only so many rows of
+        zeta are computed at a time.
     max_iter : int, default=1000
         Steps at most.
     random_state : int, RandomState instance or None, default=0
@@ -64,8 +66,10 @@ def solve_gradient_descent(
     Returns
     -------
     Solution
-        Its `details` name the "learning_rate" and the "maximum_residual" over the last step, or
-        over the last whole epoch.
+        Converged where the certified interval is within `tol` or, for metrics without a sharp
+        bound of the smallest eigenvalue, the estimated error. Its `details` name the
+        "learning_rate" and the "maximum_residual" over the last step, or over the last whole
+        epoch.
 
     Raises
     ------
@@ -78,15 +82,18 @@ def solve_gradient_descent(
     sets", section 3.1, equation (2), and appendix B.1.
     """
     n = len(similarity)
-    batch = n if batch_size is None else min(batch_size, n)
-    _check(momentum, batch)
+    check_positive_integer(max_iter, "max_iter")
+    batch = n if batch_size is None else min(check_positive_integer(batch_size, "batch_size"), n)
+    _check(learning_rate, momentum)
     products = Products(similarity, keep_bytes=kept_bytes(), anchored=False)
     rate = _rate(learning_rate, products, batch, momentum)
+    accuracy = Accuracy(similarity, tol, products)
     weights = torch.zeros_like(similarity.counts) if start is None else start.clone()
     velocity = torch.zeros_like(weights)
-    first, worst, reached, n_iter = math.nan, 0.0, math.inf, 0
+    first, worst, reached = math.nan, 0.0, math.inf
+    gradients = _gradients(products, weights, batch, random_state)
     # Only whole epochs say that all equations hold.
-    for gradient, residual, ends_epoch in _gradients(products, weights, batch, random_state):
+    for n_iter, (gradient, residual, ends_epoch) in enumerate(gradients):
         squared = float(residual.square().mean())
         first = squared if n_iter == 0 else first
         if not squared <= _DIVERGED * (first + 1):
@@ -98,21 +105,14 @@ def solve_gradient_descent(
         worst = max(worst, float(residual.abs().max()))
         if ends_epoch:
             reached, worst = worst, 0.0
-        if reached <= tol or n_iter == max_iter:
-            break
+        if n_iter == max_iter or (ends_epoch and reached <= tol and accuracy.is_due(n_iter)):
+            certificate = accuracy.certificate(weights, n_iter)
+            if n_iter == max_iter or certificate.converged:
+                break
         velocity.mul_(momentum).add_(gradient)
         # In place: the generator looks at the weights as they are.
         weights.sub_(velocity, alpha=rate)
-        n_iter += 1
     details = {"learning_rate": rate, "maximum_residual": reached}
-    certificate = certify(
-        similarity,
-        weights,
-        # The certificate has an operator of its own where zeta is nearly constant.
-        products=None if similarity.nearly_constant else products,
-        n_iter=n_iter,
-        converged=reached <= tol,
-    )
     return Solution(similarity, weights, certificate, "gradient_descent", details=details)
 
 
@@ -140,11 +140,7 @@ def _gradients(
 
 def _rate(learning_rate: float | str, products: Products, batch: int, momentum: float) -> float:
     if not isinstance(learning_rate, str):
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate={learning_rate!r} must be positive")
         return float(learning_rate)
-    if learning_rate != "auto":
-        raise ValueError(f"learning_rate={learning_rate!r} is neither a number nor 'auto'")
     eigenvalue, row_sum = _largest_eigenvalue_bound(products)
     n = len(products)
     curvature = 2 * eigenvalue**2 / n
@@ -172,8 +168,11 @@ def _largest_eigenvalue_bound(products: Products) -> tuple[float, float]:
     return min(bounds), bounds[0]
 
 
-def _check(momentum: float, batch: int) -> None:
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum={momentum!r} must be in [0, 1)")
-    if batch < 1:
-        raise ValueError("batch_size must be a positive integer or None")
+def _check(learning_rate: object, momentum: object) -> None:
+    if not (isinstance(learning_rate, str) and learning_rate == "auto"):
+        if not is_real(learning_rate):
+            raise ValueError(f"learning_rate={learning_rate!r} is neither a number nor 'auto'")
+        if not learning_rate > 0:  # type: ignore[operator]
+            raise ValueError(f"learning_rate={learning_rate!r} must be positive")
+    if not is_real(momentum) or not 0 <= momentum < 1:  # type: ignore[operator]
+        raise ValueError(f"momentum={momentum!r} must be a number in [0, 1)")

@@ -21,7 +21,8 @@ class IterativeFactor(Factor):
     """A solution, and a factor made on demand.
 
     Potentials need the weights only. Residuals, gains and what is left out need solves: a Cholesky
-    factor gives them where it fits, conjugate gradients for each query where not.
+    factor gives them where it fits, conjugate gradients for each query where not. Near a point both
+    1 - h and r vanish, so that their ratio wants the factor's own weights.
 
     Parameters
     ----------
@@ -34,6 +35,7 @@ class IterativeFactor(Factor):
         self.similarity = solution.similarity
         self.name = solution.solver
         self._made: Factor | None = None
+        self._made_weights: torch.Tensor | None = None
 
     @classmethod
     def prepare(cls, similarity: Similarity, spent: Factor | None = None) -> IterativeFactor:
@@ -52,6 +54,13 @@ class IterativeFactor(Factor):
             if self._made is None:
                 self._made = ConjugateGradientFactor.prepare(self.similarity)
         return self._made
+
+    @property
+    def made_weights(self) -> torch.Tensor:
+        """The weights by that factor."""
+        if self._made_weights is None:
+            self._made_weights = self.made.weighting()[0]
+        return self._made_weights
 
     def magnitude(self) -> float:
         return self.solution.certificate.magnitude
@@ -75,13 +84,13 @@ class IterativeFactor(Factor):
         return self.made.inverse_columns(points)
 
     def left_out(self, weights: torch.Tensor, points: torch.Tensor) -> Probe:
-        return self.made.left_out(weights, points)
+        return self.made.left_out(self.made_weights, points)
 
     def derivative(self, weights: torch.Tensor) -> float:
         return self.similarity.derivative_form(weights)
 
     def probe(self, Z: torch.Tensor, weights: torch.Tensor) -> Probe:
-        return self.made.probe(Z, weights)
+        return self.made.probe(Z, self.made_weights)
 
     def probe_bytes(self) -> int:
         return self.made.probe_bytes()

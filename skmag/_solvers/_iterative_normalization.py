@@ -13,7 +13,8 @@ import math
 import torch
 
 from skmag._similarity import Similarity
-from skmag._solvers._certificate import certify
+from skmag._solvers._accuracy import Accuracy
+from skmag._solvers._parameters import check_positive_integer
 from skmag._solvers._products import Products, kept_bytes
 from skmag._solvers._solution import Solution
 
@@ -34,8 +35,9 @@ def solve_iterative_normalization(
     similarity : Similarity
         What is solved.
     tol : float
-        The iteration stops when every row sums to one within `tol`, or when none falls short of
-        one by more and those that exceed it have no more than this share of the weight.
+        Accuracy of the magnitude, as a share of it. The iteration stops when it is reached and
+        every row sums to one within `tol` as well; or when no row falls short of one by more and
+        those that exceed it have no more than this share of the weight.
     start : tensor of shape (n_points,), default=None
         Positive weights to start from; None for the paper's ones. A weight of zero stays zero.
     max_iter : int, default=1000
@@ -44,8 +46,9 @@ def solve_iterative_normalization(
     Returns
     -------
     Solution
-        Converged if every row sums to one within `tol`, else the weights need not be those of
-        the magnitude, however long the iteration runs. Its `details`: "sum_of_weights", the
+        Converged where the certified interval is within `tol` or, for metrics without a sharp
+        bound of the smallest eigenvalue, the estimated error; else the weights need not be those
+        of the magnitude, however long the iteration runs. Its `details`: "sum_of_weights", the
         paper's value; "maximum_excess" and "maximum_deficit" of a row's sum over and under one;
         and "diversity_lower" and "diversity_upper", between which, rounding aside, the limit
         lies where zeta is positive definite.
@@ -53,7 +56,8 @@ def solve_iterative_normalization(
     Raises
     ------
     ValueError
-        If `start` has a negative weight, or none that is positive.
+        If `start` has a negative weight, or none that is positive, or if `max_iter` is not a
+        positive integer.
 
     References
     ----------
@@ -61,14 +65,21 @@ def solve_iterative_normalization(
     sets", section 3.2. D. D. Lee, H. S. Seung, "Algorithms for non-negative matrix factorization"
     (2000), whose auxiliary function shows that no step lowers ``2 1'w - w' zeta w``.
     """
+    check_positive_integer(max_iter, "max_iter")
     # An equation of S instead of zeta has no positive matrix to divide by.
     products = Products(similarity, keep_bytes=kept_bytes(), anchored=False)
     weights = torch.ones_like(similarity.counts) if start is None else start.clone()
     if bool((weights < 0).any()) or not bool((weights > 0).any()):
         raise ValueError("iterative normalization starts from non-negative weights, not all zero")
     sums = products.product(weights[:, None])[:, 0]
-    n_iter = 0
-    while n_iter < max_iter and not _settled(weights, sums, tol):
+    accuracy, n_iter = Accuracy(similarity, tol, products), 0
+    while True:
+        settled, solved = _settled(weights, sums, tol), _solved(sums, tol)
+        last = n_iter == max_iter or (settled and not solved)
+        if last or (solved and accuracy.is_due(n_iter)):
+            certificate = accuracy.certificate(weights, n_iter)
+            if last or certificate.converged:
+                break
         weights = _step(weights, sums)
         sums = products.product(weights[:, None])[:, 0]
         n_iter += 1
@@ -80,14 +91,6 @@ def solve_iterative_normalization(
         "diversity_lower": lower,
         "diversity_upper": upper,
     }
-    certificate = certify(
-        similarity,
-        weights,
-        # The certificate has an operator of its own where zeta is nearly constant.
-        products=None if similarity.nearly_constant else products,
-        n_iter=n_iter,
-        converged=_solved(sums, tol),
-    )
     return Solution(similarity, weights, certificate, "iterative_normalization", details=details)
 
 
@@ -113,7 +116,7 @@ def diversity_interval(weights: torch.Tensor, sums: torch.Tensor) -> tuple[float
     """
     form, least = float(weights @ sums), float(sums.min())
     lower = float(weights.sum()) ** 2 / form
-    return lower, form / least**2 if least > 0 else math.inf
+    return lower, form / least / least if least > 0 else math.inf
 
 
 def _step(weights: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 
 from skmag._similarity import Similarity
-from skmag._solvers._cg import solve_cg
+from skmag._solvers._cg import Progress, solve_cg
 from skmag._solvers._preconditioners import Preconditioners
 from skmag._solvers._products import Workspace
 from skmag._solvers._solution import Solution
@@ -27,6 +27,7 @@ def solve_scales(
     tol: float,
     preconditioner: str = "auto",
     max_iter: int = 2000,
+    callback: Progress | None = None,
     done: Callable[[int, Solution], object] | None = None,
 ) -> list[Solution]:
     """Solve by conjugate gradients at several scales, from points far apart to merged ones.
@@ -46,6 +47,8 @@ def solve_scales(
     preconditioner : {"auto", "none", "partial_cholesky", "sparse"}, default="auto"
         Kind of preconditioner at all scales.
     max_iter : int, default=2000
+        As for :func:`solve_cg`, at each scale.
+    callback : callable, default=None
         As for :func:`solve_cg`, at each scale.
     done : callable, default=None
         Called with the index of a scale and its solution, as soon as it is there.
@@ -68,6 +71,7 @@ def solve_scales(
             start=_extrapolated(past, math.log(t)),
             preconditioner=preconditioners.at(at),
             max_iter=max_iter,
+            callback=callback,
             workspace=workspace,
         )
         past = [*past[1 - _HISTORY :], (math.log(t), solution.weights)]

@@ -73,10 +73,14 @@ def check_memory(n: int, needed: int, device: torch.device, solver: str) -> None
     """Raise MemoryError, naming n, the bytes and the way out, if `needed` is not to be had."""
     free = available_memory(device)
     if needed > free:
+        half = exact_bytes(n, 4)
+        halved = solver == "cholesky" and half <= free
+        mixed = "solver='mixed', which takes half, " if halved else ""
         raise MemoryError(
             f"solver={solver!r} needs {needed:,} bytes ({needed / 2**30:.1f} GiB) for the "
             f"similarity matrix of n={n:,} distinct points, but {free:,.0f} bytes "
-            f"({free / 2**30:.1f} GiB) are free on {device}. Use fewer points (a random subset "
-            "gives a lower bound of the magnitude), solver='mixed', which takes half, or a "
-            "machine with more memory."
+            f"({free / 2**30:.1f} GiB) are free on {device}. Use solver='cg' (or 'sparse' for few "
+            f"features), which holds no such matrix, for metrics of negative type, {mixed}fewer "
+            "points (a random subset gives a lower bound of the magnitude), or a machine with "
+            "more memory."
         )

@@ -38,9 +38,8 @@ ITERATIVE: dict[str, Callable[..., Solution]] = {
 _FACTORED_POINTS = {False: 10_000, True: 4_000}
 # Relative tolerances below this one are for a factor.
 _FACTORED_TOL = 1e-9
-# Beyond this many points one product in float64 takes longer than the whole sparse solver, and
-# beyond these the few that it takes cost an hour.
-_CERTIFIED_POINTS, _MOST_CERTIFIED_POINTS = 30_000, 300_000
+# Beyond this many points one product in float64 takes longer than the whole sparse solver.
+_CERTIFIED_POINTS = 30_000
 # Relative tolerance that the sparse solver often meets.
 _ESTIMATED_TOL = 1e-5
 # Intrinsic dimension up to which the sparse solver's tail converges.
@@ -67,11 +66,13 @@ def choose(
                    below 1e-9                                                    safe, or exact
     a factor       up to 10,000 points, 4,000 where only the magnitude is        exact, and ready
                    wanted, if it fits the memory                                 for questions
-    ``sparse``     intrinsic dimension up to 3.5 and more than 30,000 points,    near-linear
-                   300,000 if `tol` is below 1e-5
-    ``centers``    more than 1e12 entries of zeta would be needed on a CPU       hours otherwise
+    ``sparse``     more than 30,000 points of intrinsic dimension up to 3.5,     near-linear
+                   and `tol` is 1e-5 or more, or cg would be too dear
+    ``centers``    cg would be too dear                                          hours otherwise
     ``cg``         otherwise                                                     certified
     =============  ============================================================  ================
+
+    Too dear is what would take more than 1e12 entries of zeta on a CPU: from 258,000 points on.
 
     Parameters
     ----------
@@ -99,15 +100,17 @@ def choose(
         return name, f"{reason}; tol={tol!r} asks for all digits"
     if n <= _FACTORED_POINTS[only_magnitude] and exact_bytes(n, 4) <= available_memory(device):
         return name, reason
-    near_linear = _CERTIFIED_POINTS if tol >= _ESTIMATED_TOL else _MOST_CERTIFIED_POINTS
-    if has_coordinates(similarity.metric) and n > near_linear:
+    dear = device.type == "cpu" and _PRODUCTS * n * (n / 2) > _CPU_ENTRIES
+    what = "points"
+    if has_coordinates(similarity.metric) and n > _CERTIFIED_POINTS:
         dimension = neighborhood(similarity).dimension
-        if dimension <= _SPARSE_DIMENSION:
-            return "sparse", f"n={n:,} points of intrinsic dimension {dimension:.1f}"
-    if device.type == "cpu" and _PRODUCTS * n * (n / 2) > _CPU_ENTRIES:
+        what = f"points of intrinsic dimension {dimension:.1f}"
+        if dimension <= _SPARSE_DIMENSION and (dear or tol >= _ESTIMATED_TOL):
+            return "sparse", f"n={n:,} {what}"
+    if dear:
         return "centers", (
-            f"conjugate gradients over n={n:,} points of high dimension would take hours on a "
-            "CPU; solver='cg' runs them"
+            f"conjugate gradients over n={n:,} {what} would take hours on a CPU; solver='cg' runs "
+            "them"
         )
     return "cg", f"n={n:,} points: products with a certified interval instead of a factor"
 
@@ -165,19 +168,14 @@ def solve(
     if solver == "auto":
         solver, reason = choose(similarity, device, tol, only_magnitude=only_magnitude)
     if solver in EXACT:
-        if solver_params:
-            raise ValueError(
-                f"solver_params={dict(solver_params)!r} do not fit solver={solver!r}, which takes "
-                "none"
-            )
+        _check_no_params(solver_params, solver, asked=reason == "asked for")
         made, why = factor(similarity, solver, device)
         return made, why if reason == "asked for" or made.name != solver else reason
     _check_iterative(solver, similarity)
     run = ITERATIVE[solver]
     _check_params(run, solver, solver_params, {"tol", "start", "workspace"})
     solution = run(similarity, tol=tol, start=start, **(solver_params or {}))
-    if not solution.certificate.converged:
-        _warn_unmet(solution, tol)
+    _warn_unmet(solution, tol)
     return IterativeFactor(solution), reason
 
 
@@ -216,8 +214,10 @@ def magnitudes_at(
     list of float
         Magnitudes in the order of `scales`.
     """
-    shared = solver == "auto" and _shares_scales(similarity, len(scales), device, tol)
-    if solver == "cg" or shared:
+    asked = solver != "auto"
+    if not asked:
+        solver = _choose_for_scales(similarity, len(scales), device, tol)
+    if solver == "cg":
         _check_iterative("cg", similarity)
         _check_params(solve_scales, "cg", solver_params, {"scales", "tol", "done"})
         if exact_bytes(len(similarity), 8) <= kept_bytes():
@@ -226,14 +226,14 @@ def magnitudes_at(
 
         def tell(index: int, solution: Solution) -> None:
             done.append(index)
-            if not solution.certificate.converged:
-                _warn_unmet(solution, tol)
+            _warn_unmet(solution, tol)
             if callback is not None:
                 callback(len(done), len(scales))
 
         solutions = solve_scales(similarity, scales, tol=tol, done=tell, **(solver_params or {}))
         return [solution.certificate.magnitude for solution in solutions]
     if solver not in ITERATIVE:
+        _check_no_params(solver_params, solver, asked=asked)
         similarity = with_kept_distances(similarity, len(scales))
     values, spent = [], None
     for number, t in enumerate(scales, 1):
@@ -255,18 +255,20 @@ def with_kept_distances(similarity: Similarity, n_scales: int) -> Similarity:
     return similarity.with_table() if n_scales > 1 and fits and not on_line else similarity
 
 
-def _shares_scales(similarity: Similarity, n_scales: int, device: torch.device, tol: float) -> bool:
-    """Whether scales are better solved one after the other than each by a factor."""
+def _choose_for_scales(
+    similarity: Similarity, n_scales: int, device: torch.device, tol: float
+) -> str:
+    """Solver for several scales: "cg" also where one scale alone is better solved by a factor."""
     name, _ = choose(similarity, device, tol, only_magnitude=True)
-    if name not in ("cholesky", "mixed"):
-        return name == "cg"
-    definite = similarity.metric.positive_definite and similarity.device == device
-    return (
-        definite
+    shared = (
+        name in ("cholesky", "mixed")
+        and similarity.metric.positive_definite
+        and similarity.device == device
         and tol >= _FACTORED_TOL
         and n_scales >= _SHARED_SCALES
         and len(similarity) >= _SHARED_POINTS
     )
+    return "cg" if shared else name
 
 
 def _check_iterative(solver: str, similarity: Similarity) -> None:
@@ -275,6 +277,14 @@ def _check_iterative(solver: str, similarity: Similarity) -> None:
             f"solver={solver!r} needs similarities that are known to be positive definite; "
             f"metric={similarity.metric.name!r} is not known to be of negative type, use "
             "solver='cholesky', which finds out"
+        )
+
+
+def _check_no_params(params: Mapping[str, Any] | None, solver: str, *, asked: bool) -> None:
+    if params:
+        chosen = "" if asked else "; solver='auto' chose it, name the solver that they are for"
+        raise ValueError(
+            f"solver_params={dict(params)!r} do not fit solver={solver!r}, which takes none{chosen}"
         )
 
 
@@ -296,23 +306,40 @@ def _check_params(
 
 
 def _warn_unmet(solution: Solution, tol: float) -> None:
-    """Say how far a solver came, and what would go further."""
-    found = solution.certificate
+    """Say how far a solver came that did not converge, and what would go further."""
+    found, stopped = solution.certificate, solution.details.get("stopped")
+    if found.converged or stopped == "callback":
+        return
     error = found.standard_error
     estimate = f", estimated error {error:.2g}" if error > 0 and math.isfinite(error) else ""
-    if solution.solver == "iterative_normalization":
-        advice = (
-            "It converges to the maximum diversity, which is below the magnitude where some "
-            "weights are negative (skmag.maximum_diversity); use solver='cg' for the magnitude."
-        )
-    elif solution.solver == "cg":
-        advice = "Raise solver_params={'max_iter': ...} or tol, or use solver='cholesky'."
-    else:
-        advice = "Use solver='cg' for a certified interval, or raise tol."
+    steps = f" after {found.n_iter} iterations" if found.n_iter else ""
     warnings.warn(
         f"solver={solution.solver!r} did not reach tol={tol!r} for n={len(solution.similarity):,} "
         f"points at t={solution.similarity.t!r}: magnitude {found.magnitude!r} in "
-        f"[{found.lower!r}, {found.upper!r}]{estimate} after {found.n_iter} iterations. {advice}",
+        f"[{found.lower!r}, {found.upper!r}]{estimate}{steps}. {_advice(solution)}",
         ConvergenceWarning,
         stacklevel=stack_level(),
     )
+
+
+def _advice(solution: Solution) -> str:
+    """What would come closer than a solution that did not converge."""
+    stopped = solution.details.get("stopped")
+    if solution.solver == "iterative_normalization":
+        return (
+            "It converges to the maximum diversity, which is below the magnitude where some "
+            "weights are negative (skmag.maximum_diversity); use solver='cg' for the magnitude."
+        )
+    if solution.solver == "cg" and stopped == "max_iter":
+        return "Raise solver_params={'max_iter': ...} or tol."
+    if solution.solver == "cg":
+        return (
+            "Rounding leaves no more digits, or points are so close that steps make no progress: "
+            "raise tol or t, or make points equal that are meant to be equal."
+        )
+    if solution.solver in ("sparse", "centers"):
+        return (
+            "Raise solver_params={'n_centers': ...} or tol, or use solver='cg', whose cost grows "
+            "with the square of n."
+        )
+    return "Raise solver_params={'max_iter': ...} or tol, or use solver='cg'."

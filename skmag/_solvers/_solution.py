@@ -24,8 +24,10 @@ class Certificate(Portable):
     upper : float
         Proven upper bound, rounding included; infinite where none can be had.
     standard_error : float, default=0.0
-        Where the solver goes by an estimate instead of the interval, the estimate's standard
-        error; zero where it does not, NaN where there is none.
+        What the solver goes by where the interval is not within its tolerance: for "sparse" one
+        standard deviation of the estimated magnitude, for "cg" a cautious estimate of the error
+        itself, which is no proven bound. Zero where it goes by the interval, NaN where nothing is
+        known.
     residual_norm : float, default=nan
         Euclidean norm of 1 - zeta v for the weights v; NaN where it was not computed.
     n_iter : int, default=0
@@ -42,11 +44,6 @@ class Certificate(Portable):
     n_iter: int = 0
     converged: bool = True
 
-    @property
-    def relative_width(self) -> float:
-        """Width of the interval as a share of its lower end."""
-        return (self.upper - self.lower) / max(self.lower, 1.0)
-
 
 @dataclass(frozen=True)
 class Solution(Portable):
@@ -62,8 +59,6 @@ class Solution(Portable):
         The magnitude and its error.
     solver : str
         Name of the solver that ran.
-    reason : str, default=""
-        Why it was chosen.
     details : dict, default={}
         What else a solver reports, by name.
     """
@@ -72,5 +67,4 @@ class Solution(Portable):
     weights: torch.Tensor
     certificate: Certificate
     solver: str
-    reason: str = ""
     details: dict[str, Any] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from skmag._solvers._base import IndefiniteError
 from skmag._solvers._bounds import magnitude_upper_bound
 from skmag._solvers._certificate import certify, with_anchor
 from skmag._solvers._dimension import has_coordinates, neighborhood
+from skmag._solvers._parameters import check_positive_integer
 from skmag._solvers._solution import Certificate, Solution
 from skmag._solvers._sparse_inverse import SparseInverse
 
@@ -58,7 +59,9 @@ def solve_sparse(
     """Solve on centers exactly, with a sparse factor beyond them, and estimate what is left.
 
     Half of the first centers cover the set evenly, the others are the points that add most to the
-    magnitude of these; their number grows in that way until the estimated error is within `tol`.
+    magnitude of these. Further points of that kind become centers, in rounds, until the estimated
+    error is within `tol` or there are four times the first ones; the neighbours that a point is
+    conditioned on are never more than `n_neighbors`.
 
     Parameters
     ----------
@@ -72,7 +75,7 @@ def solve_sparse(
         Centers of the first round, a quarter of the most that are taken; None is 1000.
     n_neighbors : int, default=None
         Points that each other point is conditioned on; None is 20, or 30 where the intrinsic
-        dimension is above 2.5.
+        dimension is above 2.5. All other points, where there are no more.
     random_state : int, default=0
         Draws the order of the points and the sampled rows.
 
@@ -88,17 +91,22 @@ def solve_sparse(
     Raises
     ------
     ValueError
-        If the points have no coordinates that a KD-tree takes.
+        If `n_centers` or `n_neighbors` is not a positive integer, or if the points have no
+        coordinates that a KD-tree takes; public functions refuse such metrics before, as they are
+        not known to be of negative type.
     """
     if not has_coordinates(similarity.metric):
         raise ValueError(
             f"solver='sparse' needs points under a norm or the cosine distance, not "
-            f"metric={similarity.metric.name!r}; use solver='cg'"
+            f"metric={similarity.metric.name!r}; use solver='cholesky'"
         )
-    first = _CENTERS if n_centers is None else n_centers
+    first = _CENTERS if n_centers is None else check_positive_integer(n_centers, "n_centers")
+    if n_neighbors is not None:
+        check_positive_integer(n_neighbors, "n_neighbors")
     dimension = neighborhood(similarity).dimension
     if n_neighbors is None:
         n_neighbors = _NEIGHBORS if dimension < _SPACE else _MANY_NEIGHBORS
+    n_neighbors = min(n_neighbors, max(1, len(similarity) - 1))
     rng = np.random.default_rng(random_state)
     found = _solved(similarity, tol, first, n_neighbors, rng)
     if dimension < _CURVE:

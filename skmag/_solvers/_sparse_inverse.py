@@ -22,9 +22,12 @@ from skmag._metrics import EPS, Metric
 from skmag._similarity import Similarity
 from skmag._solvers._centers import exact_factor, spread_centers
 from skmag._solvers._cholesky import CholeskyFactor
+from skmag._solvers._dimension import coordinate_unit, exponent
 
 # Entries of the small systems that are solved together on the CPU; four such arrays fit a cache.
 _CACHED_ENTRIES = 2**18
+# Exponents beyond this are no different from it, and sums of two stay finite.
+_FAR = 1e300
 # Points whose neighbours are asked for together.
 _QUERIES = 2**16
 
@@ -89,7 +92,7 @@ class SparseInverse(Portable):
         """
         centers = spread_centers(similarity, n_centers)
         centers, exact = exact_factor(similarity, centers, "sparse")
-        points = as_numpy(similarity.points)
+        points = as_numpy(similarity.points) / coordinate_unit(similarity)
         rest = np.ones(len(points), dtype=bool)
         rest[centers] = False
         order = np.random.default_rng(random_state).permutation(np.flatnonzero(rest))
@@ -178,12 +181,6 @@ class SparseInverse(Portable):
         return block_slices(n, rows_per_block(32 * width, _QUERIES))
 
 
-def exponent(metric: Metric) -> float:
-    """The p of the norm that orders distances as `metric` does."""
-    fixed = {"euclidean": 2.0, "cosine": 2.0, "cityblock": 1.0, "chebyshev": float("inf")}
-    return fixed[metric.name] if metric.name in fixed else float(metric.params["p"])
-
-
 def earlier_neighbors(
     points: np.ndarray, order: np.ndarray, n_first: int, k: int, p: float
 ) -> np.ndarray:
@@ -249,22 +246,34 @@ def columns(similarity: Similarity, indices: torch.Tensor) -> torch.Tensor:
     """Values of the columns of U for a pattern, as :class:`SparseInverse` holds them."""
     n, width = indices.shape
     values = torch.empty(n, width, dtype=torch.float64, device=indices.device)
+    unit = coordinate_unit(similarity)
     cached = n if indices.device.type != "cpu" else max(1, _CACHED_ENTRIES // width**2)
     for rows in block_slices(n, min(cached, rows_per_block(48 * width**2, max(1, n)))):
-        values[rows] = _small_columns(similarity, indices[rows])
+        values[rows] = _small_columns(similarity, indices[rows], unit)
     return values
 
 
-def _small_columns(similarity: Similarity, indices: torch.Tensor) -> torch.Tensor:
-    """Columns of U for one block of points: the last axis of every array runs over the points."""
+def _small_columns(similarity: Similarity, indices: torch.Tensor, unit: float) -> torch.Tensor:
+    """Columns of U for one block of points: the last axis of every array runs over the points.
+
+    Distances are computed in a `unit` of coordinates in which their powers stay in range.
+    """
     assert similarity.points is not None
     t, width = similarity.t, indices.shape[1]
     # The anchor, which is the nearest neighbour, then the other neighbours, then the point itself.
     group = indices.mT[[*range(1, width), 0]]
-    distance = t * _distances_within(similarity.metric, similarity.points[group])
+    distance = _distances_within(similarity.metric, similarity.points[group].div_(unit))
+    distance.mul_(unit).mul_(t).clamp_max_(_FAR)
     a = distance[0, 1:]
-    room = a[:, None] + a - distance[1:, 1:]
-    S = torch.exp(-distance[1:, 1:]).mul_(room.neg_().expm1_().neg_())
+    way = a[:, None] + a
+    room = way - distance[1:, 1:]
+    if similarity.metric.is_norm:
+        S = torch.exp(-distance[1:, 1:]).mul_(room.neg_().expm1_().neg_())
+    else:
+        # Without the triangle inequality the way over the anchor may be the shorter one, by any
+        # number: the difference of the two exponentials is a share of the greater of them.
+        S = torch.exp(-torch.minimum(distance[1:, 1:], way)).mul_(room.sign())
+        S.mul_(room.abs_().neg_().expm1_().neg_())
     diagonal = torch.expm1(-2 * a).neg_()
     scale = diagonal.rsqrt()
     scale[:-1].masked_fill_(group[1:-1] == group[-1], 0.0)

@@ -73,3 +73,9 @@ def test_precomputed_distances():
     found = solve_centers(similarity(D, 1.0, "precomputed"), tol=1e-6, n_centers=15)
     same = solve_centers(similarity(X, 1.0), tol=1e-6, n_centers=15)
     assert found.certificate.magnitude == pytest.approx(same.certificate.magnitude)
+
+
+@pytest.mark.parametrize("n_centers", [0, -3, 2.5, True])
+def test_the_number_of_centers_is_a_positive_integer(n_centers):
+    with pytest.raises(ValueError, match=f"n_centers={n_centers!r} must be a positive integer"):
+        solve_centers(similarity(normal(5, 2), 1.0), tol=1e-6, n_centers=n_centers)

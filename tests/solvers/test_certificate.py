@@ -122,7 +122,7 @@ def test_exact_weights_leave_nothing_but_rounding():
     X = normal(200, 3)
     w = np.linalg.solve(np.exp(-cdist(X, X)), np.ones(200))
     found = certify(similarity(X), torch.from_numpy(w))
-    assert found.relative_width < 1e-10
+    assert found.upper - found.lower < 1e-10 * found.lower
     assert found.residual_norm < 1e-10
 
 
@@ -227,3 +227,14 @@ def test_which_bounds_are_sharp():
     assert is_sharp(similarity(normal(4, 1), metric="cityblock"))
     assert not is_sharp(similarity(normal(4, 2), metric="cityblock"))
     assert not is_sharp(similarity(normal(4, 3), metric="cosine"))
+
+
+def test_a_value_is_reported_within_the_interval():
+    space = similarity(normal(50, 3))
+    w = np.linalg.solve(np.exp(-cdist(normal(50, 3), normal(50, 3))), np.ones(50))
+    weights = torch.from_numpy(w)
+    interval = certify(space, weights)
+    assert certify(space, weights, magnitude=w.sum() + 1).magnitude == interval.upper
+    assert certify(space, weights, magnitude=w.sum() - 1).magnitude == interval.lower
+    inside = (interval.lower + interval.upper) / 2
+    assert certify(space, weights, magnitude=inside).magnitude == inside

@@ -261,3 +261,58 @@ def test_points_far_from_the_origin():
     assert found.converged
     assert found.magnitude == pytest.approx(dense_weights(X, 1.0).sum(), rel=1e-6)
     assert math.isfinite(found.upper)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"callback": 3}, "callback=3 must be callable"),
+        ({"callback": "print"}, "callback='print' must be callable"),
+        ({"preconditioner": None}, "preconditioner=None must be one of"),
+        ({"preconditioner": 7}, "preconditioner=7 must be one of"),
+        ({"preconditioner": ["auto"]}, r"preconditioner=\['auto'\] must be one of"),
+        ({"preconditioner": "ilu"}, "preconditioner='ilu' must be one of"),
+    ],
+)
+def test_arguments_are_refused_before_any_work(monkeypatch, argument, message):
+    monkeypatch.setattr(_cg, "operators", None)
+    with pytest.raises(ValueError, match=message):
+        solve_cg(similarity(normal(20, 3)), tol=TOL, **argument)
+
+
+def test_the_details_say_what_stopped_it():
+    space = similarity(normal(300, 6), 0.1)
+    assert "stopped" not in solve_cg(space, tol=TOL).details
+    assert solve_cg(space, tol=TOL, max_iter=1, preconditioner="none").details["stopped"] == (
+        "max_iter"
+    )
+    stopped = solve_cg(space, tol=1e-13, callback=lambda certificate: True)
+    assert stopped.details["stopped"] == "callback"
+    # A callback that only agrees with the end does not stop anything.
+    agreed = solve_cg(space, tol=TOL, callback=lambda certificate: certificate.converged)
+    assert agreed.certificate.converged
+    assert "stopped" not in agreed.details
+
+
+def test_rounding_and_a_stall_are_told_apart(monkeypatch):
+    half = normal(60, 2)
+    X = np.vstack([half, half + 1e-15 * normal(60, 2, seed=1)])
+    found = solve_cg(similarity(X), tol=1e-9)
+    assert not found.certificate.converged
+    assert found.details["stopped"] == "rounding"
+    # Steps that end at once, each time, lead nowhere though rounding allows for more.
+    monkeypatch.setattr(_cg, "_PATIENCE", 0)
+    found = solve_cg(similarity(half, 1.0), tol=TOL, preconditioner="none")
+    assert not found.certificate.converged
+    assert found.details["stopped"] == "stalled"
+
+
+@pytest.mark.parametrize("tol", [1e-1, 1e-2, 1e-3])
+def test_the_estimate_covers_ritz_values_above_the_smallest_eigenvalue(tol):
+    """Few steps on a smooth kernel without a preconditioner have not met it."""
+    X = normal(40, 5, seed=45)
+    found = solve_cg(similarity(X, 1.0, "cosine"), tol=tol, preconditioner="none").certificate
+    exact = dense_weights(X, 1.0, "cosine").sum()
+    assert found.converged
+    assert found.upper == math.inf
+    assert abs(found.magnitude - exact) <= found.standard_error <= tol * found.magnitude

@@ -1,5 +1,7 @@
 """Every question answered by conjugate gradients, beside a Cholesky factor and dense solves."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -110,3 +112,28 @@ def test_what_cannot_be_solved_is_refused():
     B = torch.from_numpy(normal(len(space), 1, seed=1))
     with pytest.raises(np.linalg.LinAlgError, match="too ill-conditioned"):
         conjugate_gradients(Products(space), Diagonal(space), B)
+
+
+def test_kept_tiles_stay_behind():
+    space = similarity(normal(600, 6))
+    factor = ConjugateGradientFactor.prepare(space)
+    bare = len(pickle.dumps(factor))
+    b = torch.zeros(600, 1, dtype=torch.float64)
+    b[3] = 1.0
+    x = factor.solve(b)
+    assert len(pickle.dumps(factor)) == bare
+    copy, moved = pickle.loads(pickle.dumps(factor)), factor.to(torch.device("cpu"))
+    for other in (copy, moved):
+        assert other.products is not factor.products
+        assert other.products.similarity is other.similarity
+        assert_close(other.solve(b), x, 1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_operator_follows_to_another_device():
+    factor = ConjugateGradientFactor.prepare(similarity(normal(300, 6)))
+    b = torch.zeros(300, 1, dtype=torch.float64)
+    b[3] = 1.0
+    x = factor.solve(b)
+    moved = factor.to(torch.device("cuda", 0))
+    assert_close(moved.solve(b.to("cuda")).cpu(), x, 1e-10)

@@ -69,3 +69,13 @@ def test_never_more_than_the_features_nor_from_few_points():
 def test_where_a_tree_finds_neighbours(metric, known):
     assert has_coordinates(resolve_metric(metric, {})) == known
     assert not has_coordinates(resolve_metric("precomputed", {}))
+
+
+@pytest.mark.parametrize("size", [2.0**-660, 2.0**660])
+def test_squares_beyond_the_range_of_floats(size):
+    one, other = (
+        neighborhood(similarity(normal(500, 3))),
+        neighborhood(similarity(size * normal(500, 3))),
+    )
+    assert other.dimension == one.dimension
+    assert other.nearest == size * one.nearest

@@ -6,7 +6,8 @@ from skmag import magnitude, weighting
 from skmag._metrics import resolve_metric
 from skmag._similarity import Similarity
 from skmag._solvers import SOLVERS, _exact, factor
-from skmag._solvers._exact import choose_exact
+from skmag._solvers._exact import WITHOUT_FACTOR, choose_exact
+from skmag._solvers._portfolio import ITERATIVE
 
 CPU = torch.device("cpu")
 
@@ -91,3 +92,12 @@ def test_a_weighted_norm_of_one_feature_is_no_line():
     assert found == pytest.approx(2 / (1 + np.exp(-2)), rel=1e-14)
     with pytest.raises(ValueError, match="solver='line'"):
         magnitude(X, metric="minkowski", metric_params=params, solver="line")
+
+
+@pytest.mark.parametrize("solver", list(ITERATIVE))
+def test_solvers_without_a_factor_are_not_called_unknown(solver):
+    assert set(WITHOUT_FACTOR) == set(ITERATIVE)
+    with pytest.raises(ValueError, match="makes no factor, which is needed here") as caught:
+        factor(similarity(), solver, CPU)
+    assert "'cholesky'" in str(caught.value)
+    assert "unknown" not in str(caught.value)

@@ -11,8 +11,8 @@ from skmag._solvers._gradient_descent import _largest_eigenvalue_bound, solve_gr
 from skmag._solvers._products import Products
 
 
-def similarity(X, t=1.0):
-    return Similarity.of(torch.from_numpy(np.array(X)), resolve_metric("euclidean", None), t)
+def similarity(X, t=1.0, metric="euclidean"):
+    return Similarity.of(torch.from_numpy(np.array(X)), resolve_metric(metric, None), t)
 
 
 def heavy_ball(zeta, batches, rate, momentum):
@@ -132,10 +132,60 @@ def test_the_start_is_left_as_it_is():
         ({"learning_rate": 0.0}, "learning_rate=0.0 must be positive"),
         ({"learning_rate": float("nan")}, "learning_rate=nan must be positive"),
         ({"learning_rate": "adaptive"}, "neither a number nor 'auto'"),
-        ({"momentum": 1.0}, r"momentum=1.0 must be in \[0, 1\)"),
-        ({"batch_size": 0}, "batch_size must be a positive integer"),
+        ({"momentum": 1.0}, r"momentum=1.0 must be a number in \[0, 1\)"),
+        ({"momentum": "a"}, r"momentum='a' must be a number in \[0, 1\)"),
+        ({"learning_rate": None}, "learning_rate=None is neither a number nor 'auto'"),
+        *(
+            ({name: value}, f"{name}={value!r} must be a positive integer")
+            for name in ("batch_size", "max_iter")
+            for value in (0, -1, 2.5, True)
+        ),
     ],
 )
 def test_parameters_out_of_range(params, message):
     with pytest.raises(ValueError, match=message):
         solve_gradient_descent(similarity(normal(5, 2)), tol=1e-6, **params)
+
+
+@pytest.mark.parametrize("t", [0.05, 1.0])
+def test_converged_promises_the_accuracy_of_the_magnitude(t):
+    X = normal(400, 3)
+    exact = np.linalg.solve(dense(X, t), np.ones(400)).sum()
+    for steps in (10, 100, 300, 1000):
+        found = solve_gradient_descent(similarity(X, t), tol=0.1, max_iter=steps)
+        certificate = found.certificate
+        within = certificate.upper - certificate.lower <= 0.1 * certificate.lower
+        assert certificate.converged == within
+        assert not certificate.converged or abs(certificate.magnitude - exact) <= 0.1 * exact
+    # Every row is soon one within the tolerance, which says little of the magnitude.
+    assert found.details["maximum_residual"] <= 0.1
+
+
+def test_where_no_bound_is_sharp_an_estimate_decides():
+    X = normal(120, 20)
+    space = similarity(X, 0.2, "cityblock")
+    exact = np.linalg.solve(dense(X, 0.2, metric="cityblock"), np.ones(120)).sum()
+    few, many = (
+        solve_gradient_descent(space, tol=1e-4, max_iter=steps).certificate for steps in (25, 1000)
+    )
+    assert not few.converged
+    assert many.converged
+    assert many.upper - many.lower > 1e-4 * many.lower
+    assert abs(many.magnitude - exact) <= many.standard_error <= 1e-4 * exact
+
+
+@pytest.mark.parametrize("t", [0.01, 1.0])
+def test_the_magnitude_lies_in_its_interval_from_any_start(t):
+    X = normal(60, 2)
+    start = torch.from_numpy(100 * np.random.default_rng(0).normal(size=60))
+    found = solve_gradient_descent(similarity(X, t), tol=1e-6, start=start, max_iter=1).certificate
+    assert found.lower <= found.magnitude <= found.upper
+
+
+def test_a_batch_of_more_than_all_equations_is_all_of_them():
+    space = similarity(normal(40, 2))
+    one, other = (
+        solve_gradient_descent(space, tol=1e-6, batch_size=size, max_iter=20).weights
+        for size in (None, np.int64(1000))
+    )
+    assert torch.equal(one, other)

@@ -18,8 +18,8 @@ seeds = st.integers(0, 10_000)
 quickly = settings(deadline=None, max_examples=25)
 
 
-def similarity(X, t=1.0):
-    return Similarity.of(torch.from_numpy(np.array(X)), resolve_metric("euclidean", None), t)
+def similarity(X, t=1.0, metric="euclidean"):
+    return Similarity.of(torch.from_numpy(np.array(X)), resolve_metric(metric, None), t)
 
 
 def algorithm_1(zeta, steps):
@@ -153,3 +153,35 @@ def test_one_point_has_weight_one():
     assert solution.weights.tolist() == [1.0]
     assert solution.certificate.converged
     assert solution.certificate.n_iter == 0
+
+
+def test_converged_promises_the_accuracy_of_the_magnitude():
+    # After few steps all rows are one within the tolerance, which says little of the magnitude.
+    X = normal(400, 3)
+    exact = np.linalg.solve(dense(X, 0.05), np.ones(400)).sum()
+    found = solve_iterative_normalization(similarity(X, 0.05), tol=0.1, max_iter=5)
+    certificate = found.certificate
+    assert found.details["maximum_excess"] <= 0.1
+    assert found.details["maximum_deficit"] <= 0.1
+    assert abs(certificate.magnitude - exact) > 0.1 * exact
+    assert not certificate.converged
+
+
+def test_where_no_bound_is_sharp_an_estimate_decides():
+    X = normal(120, 20)
+    space = similarity(X, 0.2, "cityblock")
+    exact = np.linalg.solve(dense(X, 0.2, metric="cityblock"), np.ones(120)).sum()
+    few, many = (
+        solve_iterative_normalization(space, tol=0.01, max_iter=steps).certificate
+        for steps in (1, 1000)
+    )
+    assert not few.converged
+    assert many.converged
+    assert many.upper - many.lower > 0.01 * many.lower
+    assert abs(many.magnitude - exact) <= many.standard_error <= 0.01 * exact
+
+
+@pytest.mark.parametrize("max_iter", [0, -1, 2.5, True, None])
+def test_steps_are_a_positive_integer(max_iter):
+    with pytest.raises(ValueError, match=f"max_iter={max_iter!r} must be a positive integer"):
+        solve_iterative_normalization(similarity(normal(5, 2)), tol=1e-6, max_iter=max_iter)

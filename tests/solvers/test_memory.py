@@ -89,3 +89,21 @@ def test_a_limit_on_the_address_space_is_seen():
         assert 0 < _memory._address_space() < room
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("solver", "free", "halved"),
+    [
+        ("cholesky", 50_000, True),
+        ("cholesky", 30_000, False),
+        ("mixed", 30_000, False),
+        ("indefinite", 50_000, False),
+    ],
+)
+def test_the_error_proposes_what_fits(monkeypatch, solver, free, halved):
+    leave(monkeypatch, free)
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    with pytest.raises(MemoryError, match=r"Use solver='cg' \(or 'sparse' for few") as caught:
+        weighting(X, solver=solver)
+    assert ("'mixed', which takes half" in str(caught.value)) == halved
+    assert weighting(X, solver="cg", solver_params={"preconditioner": "none"}).converged

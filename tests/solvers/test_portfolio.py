@@ -33,7 +33,7 @@ def factors_for_few(monkeypatch):
     """Pretend that factors are for 50 points."""
     monkeypatch.setattr(portfolio, "_FACTORED_POINTS", {False: 50, True: 20})
     monkeypatch.setattr(portfolio, "_CERTIFIED_POINTS", 150)
-    monkeypatch.setattr(portfolio, "_MOST_CERTIFIED_POINTS", 250)
+    monkeypatch.setattr(portfolio, "_CPU_ENTRIES", 30 * 250**2 / 2)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,7 @@ def factors_for_few(monkeypatch):
         (200, 2, 1e-6, False, "cg"),
         (300, 2, 1e-6, False, "sparse"),
         (200, 30, 1e-6, False, "cg"),
+        (300, 30, 1e-6, False, "centers"),
     ],
 )
 def test_the_table_of_auto(factors_for_few, n, d, tol, only_magnitude, name):
@@ -60,7 +61,54 @@ def test_the_table_of_auto(factors_for_few, n, d, tol, only_magnitude, name):
 
 def test_hours_are_not_spent_unasked(factors_for_few, monkeypatch):
     monkeypatch.setattr(portfolio, "_CPU_ENTRIES", 1e5)
-    assert portfolio.choose(similarity(normal(200, 30)), CPU, 1e-6)[0] == "centers"
+    name, reason = portfolio.choose(similarity(normal(200, 30)), CPU, 1e-6)
+    assert name == "centers"
+    assert "solver='cg'" in reason
+
+
+@pytest.mark.parametrize(("n", "d", "name"), [(300, 2, "sparse"), (300, 30, "centers")])
+def test_many_scales_follow_the_table(factors_for_few, monkeypatch, n, d, name):
+    asked = []
+
+    def noting(*args, **kwargs):
+        asked.append(name)
+        return solved(*args, **kwargs)
+
+    solved = portfolio.ITERATIVE[name]
+    monkeypatch.setitem(portfolio.ITERATIVE, name, noting)
+    X = normal(n, d)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = magnitudes_at(similarity(X), [0.5, 1.0, 2.0], "auto", CPU, tol=1e-4)
+    assert asked == [name] * 3
+    np.testing.assert_allclose(found, [exact(X, t) for t in (0.5, 1.0, 2.0)], rtol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["auto", "cholesky"])
+def test_parameters_are_not_dropped_where_a_factor_runs(solver):
+    params = {"max_iter": 3}
+    with pytest.raises(ValueError, match="which takes none") as one:
+        solve(similarity(normal(9, 2)), solver, CPU, solver_params=params)
+    with pytest.raises(ValueError, match="which takes none") as many:
+        magnitudes_at(
+            similarity(normal(9, 2)), [1.0, 2.0], solver, CPU, tol=1e-6, solver_params=params
+        )
+    for error in (one, many):
+        assert ("name the solver" in str(error.value)) == (solver == "auto")
+
+
+def test_a_callback_sees_every_scale():
+    seen = []
+    magnitudes_at(
+        similarity(normal(90, 2)),
+        [1.0, 2.0],
+        "cg",
+        CPU,
+        tol=1e-6,
+        solver_params={"callback": seen.append},
+    )
+    assert len(seen) >= 2
+    assert all(found.lower <= found.magnitude <= found.upper for found in seen)
 
 
 @pytest.mark.parametrize("metric", ["chebyshev", "canberra"])

@@ -158,3 +158,12 @@ def test_empty_pattern():
     base = similarity(normal(5, 2), 1.0)
     assert columns(base, torch.empty(0, 4, dtype=torch.int32)).shape == (0, 4)
     assert SparseInverse.of(base, 5, 3).indices.shape == (0, 4)
+
+
+def test_columns_are_finite_where_a_way_over_the_anchor_is_shorter():
+    # Squares of distances: from one end of an arc to the other it is longer than in two steps.
+    angle = np.linspace(0, 0.8 * np.pi, 9)
+    X = np.stack([np.cos(angle), np.sin(angle)], 1)
+    inverse = SparseInverse.of(similarity(X, 1e4, "cosine"), 2, 8)
+    assert torch.isfinite(inverse.values).all()
+    np.testing.assert_allclose(assembled(inverse), np.eye(9), atol=1e-12)

@@ -161,7 +161,7 @@ def test_metric_without_coordinates_is_refused():
         similarity(np.abs(X[:, :1] - X[:, 0]), 1.0, "precomputed"),
         similarity(X, 1.0, "canberra"),
     ):
-        with pytest.raises(ValueError, match=f"{base.metric.name}.*solver='cg'"):
+        with pytest.raises(ValueError, match=f"{base.metric.name}.*solver='cholesky'"):
             solve_sparse(base, tol=1e-3)
 
 
@@ -178,3 +178,38 @@ def test_nothing_is_certified_where_the_metric_is_not_of_negative_type():
     base = similarity(normal(300, 3), 1.0, "chebyshev")
     found = solve_sparse(base, tol=1e-3, n_centers=50).certificate
     assert found.lower == -math.inf
+
+
+@pytest.mark.parametrize("name", ["n_centers", "n_neighbors"])
+@pytest.mark.parametrize("value", [0, -3, 2.5, True])
+def test_numbers_are_positive_integers(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value!r} must be a positive integer"):
+        solve_sparse(similarity(normal(5, 2), 1.0), tol=1e-6, **{name: value})
+
+
+def test_there_are_no_more_neighbours_than_other_points():
+    base = similarity(normal(60, 2), 1.0)
+    found = solve_sparse(base, tol=1e-6, n_centers=np.int64(5), n_neighbors=10**9)
+    assert found.details["n_neighbors"] == 59
+    assert found.certificate.magnitude == pytest.approx(exact_magnitude(base), rel=1e-9)
+
+
+def test_far_points_under_the_cosine():
+    base = similarity(normal(150, 3), 1e4, "cosine")
+    found = solve_sparse(base, tol=1e-6, n_centers=20).certificate
+    assert found.magnitude == pytest.approx(exact_magnitude(base), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_units_of_any_size_change_nothing(size):
+    X = normal(150, 2)
+    # A power of two, so that no digit changes.
+    unit = 2.0 ** round(math.log2(size))
+    one = solve_sparse(similarity(X, 1.0), tol=1e-6, n_centers=20)
+    other = solve_sparse(similarity(X * unit, 1 / unit), tol=1e-6, n_centers=20)
+    assert other.certificate.magnitude == pytest.approx(one.certificate.magnitude, rel=1e-9)
+
+
+def test_points_beyond_all_scales_are_apart():
+    found = solve_sparse(similarity(normal(150, 2) * 1e200, 1.0), tol=1e-6, n_centers=20)
+    assert found.certificate.magnitude == 150
