@@ -439,7 +439,8 @@ def weighting(
     tol : float, default=1e-6
         Relative accuracy of the magnitude that solvers without a factor stop at, between 0 and 1.
         Weights and potentials are accurate to about its square root. Under the Euclidean metric
-        "cg" proves it, under others it goes by an estimate where the proven interval is too wide.
+        "cg" proves it, under other norms it goes by an estimate where the proven interval is too
+        wide; under the cosine it warns then.
     solver_params : mapping, default=None
         Further arguments of a solver without a factor. "cg": ``max_iter``, ``preconditioner``
         ("auto", "none", "partial_cholesky" or "sparse"), ``target`` (norm of the residual to reach

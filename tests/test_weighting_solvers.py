@@ -55,9 +55,10 @@ def test_the_residual_norm_bounds_that_of_the_weights():
 
 def test_an_estimate_has_a_standard_error():
     points = normal(150, 20)
-    found = weighting(points, solver="cg", metric="cosine")
+    with pytest.warns(ConvergenceWarning, match="nothing proves it under this metric"):
+        found = weighting(points, solver="cg", metric="cosine")
     exact = weighting(points, solver="cholesky", metric="cosine")
-    assert found.converged
+    assert not found.converged
     assert found.upper == math.inf
     assert abs(found.magnitude - exact.magnitude) <= found.standard_error <= 1e-6 * found.magnitude
 

@@ -139,8 +139,9 @@ def solve_cg(
     Returns
     -------
     Solution
-        Converged where the certified interval is within `tol` or, for metrics without a sharp
-        bound of the smallest eigenvalue, the estimated error. Where it is not, ``stopped`` of the
+        Converged where the certified interval is within `tol` or, for norms without a sharp bound
+        of the smallest eigenvalue, the estimated error. Under the cosine, whose kernel is smooth,
+        an estimate is no reason to call it converged. Where it is not, ``stopped`` of the
         details says why: "callback", "max_iter", "rounding" where it alone keeps the interval
         wide, or "stalled" where steps in float64 lead no further.
 
@@ -214,7 +215,7 @@ class _Search:
         self.steps = 0
         # Only for metrics whose eigenvalues have no sharp bound do Ritz values count.
         self._sharp = is_sharp(similarity)
-        self._smallest, self._estimate = math.inf, math.inf
+        self._smallest, self._estimate, self._estimated = math.inf, math.inf, False
         self._inner, self._before = self.single, math.inf
 
     def begin(self, start: torch.Tensor) -> None:
@@ -232,7 +233,9 @@ class _Search:
         met, error = upper - lower <= self.tol * lower, 0.0
         if not (met or self._sharp):
             error = self._estimate + found.slack
-            met = error <= self.tol * found.energy
+            self._estimated = error <= self.tol * found.energy
+            # Eigenvalues of a smooth kernel fall so fast that steps may never meet the smallest.
+            met = self._estimated and self.similarity.metric.is_norm
         value = min(max(found.energy, lower), upper)
         met = met and found.norm <= self.target
         return Certificate(value, lower, upper, error, found.norm, self.steps, met)
@@ -243,10 +246,13 @@ class _Search:
         Returns
         -------
         str or None
-            Why none would help: "rounding" or "stalled".
+            Why none would help: "rounding", "stalled", or "estimate" where nothing more can be
+            known than an estimate that is small enough.
         """
         assert self.found is not None
         norm = self.found.norm
+        if self._estimated and norm <= self.target:
+            return "estimate"
         if _is_rounding(self.found, self.tol):
             return "rounding"
         if self._inner is self.exact and norm > _DOUBLE_GAIN * self._before:

@@ -332,6 +332,11 @@ def _advice(solution: Solution) -> str:
         )
     if solution.solver == "cg" and stopped == "max_iter":
         return "Raise solver_params={'max_iter': ...} or tol."
+    if solution.solver == "cg" and stopped == "estimate":
+        return (
+            "The estimate is within tol, but nothing proves it under this metric; use "
+            "solver='cholesky' where it fits the memory."
+        )
     if solution.solver == "cg":
         return (
             "Rounding leaves no more digits, or points are so close that steps make no progress: "

@@ -79,8 +79,8 @@ def test_metrics_without_a_sharp_bound_go_by_an_honest_estimate(metric, params, 
     X = normal(200, 12)
     found = solve_cg(similarity(X, t, metric, **params), tol=TOL).certificate
     exact = dense_weights(X, t, metric, **params).sum()
-    assert found.converged
     proven = found.upper - found.lower <= TOL * found.lower
+    assert found.converged == (proven or metric != "cosine")
     error = abs(found.magnitude - exact)
     if proven:
         assert found.standard_error == 0.0
@@ -313,6 +313,6 @@ def test_the_estimate_covers_ritz_values_above_the_smallest_eigenvalue(tol):
     X = normal(40, 5, seed=45)
     found = solve_cg(similarity(X, 1.0, "cosine"), tol=tol, preconditioner="none").certificate
     exact = dense_weights(X, 1.0, "cosine").sum()
-    assert found.converged
+    assert not found.converged
     assert found.upper == math.inf
     assert abs(found.magnitude - exact) <= found.standard_error <= tol * found.magnitude

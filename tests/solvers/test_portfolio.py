@@ -203,8 +203,9 @@ def test_every_unmet_scale_is_told():
 
 
 def test_cosine_says_that_its_error_is_estimated():
-    made, _ = solve(similarity(normal(100, 20), 1.0, "cosine"), "cg", CPU)
+    with pytest.warns(ConvergenceWarning, match="estimated error .* nothing proves it"):
+        made, _ = solve(similarity(normal(100, 20), 1.0, "cosine"), "cg", CPU)
     found = made.solution.certificate
-    assert found.converged
+    assert not found.converged
     assert 0 < found.standard_error < 1e-6 * found.magnitude
     assert found.upper == math.inf
