@@ -14,8 +14,9 @@ from skmag._solvers._preconditioners import Preconditioners
 from skmag._solvers._products import Workspace
 from skmag._solvers._solution import Solution
 
-# Scales from which weights are extrapolated: a cubic in log t.
-_HISTORY = 4
+# Scales from which weights are extrapolated: a quadratic in log t. More of them make more of the
+# error that each solve leaves than they gain.
+_HISTORY = 3
 # Farthest, in units of the last step in log t, that the weights are extrapolated.
 _FARTHEST = 3.0
 
