@@ -31,8 +31,8 @@ _NEIGHBORS, _MANY_NEIGHBORS = 20, 30
 # Intrinsic dimension from which more neighbours are needed to surround a point, and up to which
 # so few columns of U carry the error that a sample may miss them all.
 _SPACE, _CURVE = 2.5, 1.5
-# Standard errors within the tolerance. In 27 sets of dimension two and three at three scales and
-# three orders each, the error was at most 3.4 of them.
+# Standard errors within the tolerance. In 54 runs with 4,000 points (six sets of dimension two and
+# three, three scales, three orders each) the error was at most 3.4 of them: no bound.
 _SAFETY = 3
 # Most centers, in terms of the first ones.
 _GROWTH = 4
