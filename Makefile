@@ -67,7 +67,7 @@ docstrings: $(stamp)
 # the tests' small data, threads that wait for each other cost more than they bring.
 unit: $(stamp)
 	@echo "== unit tests"
-	@SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1 $(bin)/python -m pytest --quiet
+	@SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1 $(bin)/python -m pytest --quiet --numprocesses auto
 
 doctest: $(stamp)
 	@echo "== examples in docstrings and in the user guide"

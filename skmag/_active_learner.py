@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmag._arrays import ArrayKind, as_numpy, detached
+from skmag._arrays import ArrayKind, PortableEstimator, as_numpy, detached
 from skmag._compat import Interval, StrOptions, check_same_namespace, fit_context
 from skmag._query_strategies import (
     STRATEGIES,
@@ -37,7 +37,7 @@ def _estimator_has(method: str) -> Callable[[Any], bool]:
     return check
 
 
-class MagnitudeActiveLearner(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class MagnitudeActiveLearner(MetaEstimatorMixin, ClassifierMixin, PortableEstimator, BaseEstimator):
     """Classifier of partly labelled data that tells which rows to label next.
 
     A clone of `estimator` is fitted on the labelled rows. :meth:`query` gives each class that it
@@ -70,8 +70,10 @@ class MagnitudeActiveLearner(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         pairwise too works likewise, and which are features to any other.
     metric_params : dict, default=None
         Further arguments of the metric.
-    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite", "cg", "sparse"}, default="auto"
         As for :func:`weighting`.
+    tol : float, default=1e-6
+        Relative tolerance of the magnitude, for solvers that iterate; between 0 and 1.
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
         Where to compute weights; None follows `X`.
     random_state : int, RandomState or None, default=None
@@ -134,6 +136,7 @@ class MagnitudeActiveLearner(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         "metric": [str, callable],
         "metric_params": [dict, None],
         "solver": [StrOptions({"auto", *SOLVERS})],
+        "tol": [Interval(Real, 0, 1, closed="neither")],
         "device": [str, torch.device, None],
         "random_state": ["random_state"],
     }
@@ -149,6 +152,7 @@ class MagnitudeActiveLearner(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         metric: Any = "euclidean",
         metric_params: dict[str, Any] | None = None,
         solver: str = "auto",
+        tol: float = 1e-6,
         device: Any = None,
         random_state: Any = None,
     ) -> None:
@@ -160,6 +164,7 @@ class MagnitudeActiveLearner(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         self.metric = metric
         self.metric_params = metric_params
         self.solver = solver
+        self.tol = tol
         self.device = device
         self.random_state = random_state
 
@@ -268,6 +273,7 @@ class MagnitudeActiveLearner(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
             metric=self.metric,
             metric_params=self.metric_params,
             solver=self.solver,
+            tol=self.tol,
             device=self.device,
             random_state=self.random_state,
             return_utilities=return_utilities,

@@ -16,8 +16,15 @@ from skmag._compat import (
     max_precision_float_dtype,
     move_to,
 )
+from skmag._out_of_memory import refused_bytes
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+
+# Share of a card's free memory that blocks may take: several arrays of the like exist at a time.
+_DEVICE_SHARE = 1 / 8
+# Bytes from which on a block is no faster for being larger. Kernels that take a thread block for
+# each entry, and indices of 32 bits, end at 2^31 entries.
+_LARGEST_BLOCK = 2**32
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,12 @@ class ArrayKind:
         import importlib
 
         device = state["device"]
-        object.__setattr__(self, "xp", importlib.import_module(state["xp"]))
+        try:
+            object.__setattr__(self, "xp", importlib.import_module(state["xp"]))
+        except ImportError:
+            # The library of a card that is not here; the arrays inside are numpy's.
+            object.__setattr__(self, "xp", np)
+            device = None
         if device is not None and "torch" in state["xp"]:
             device = available_device(torch.device(device))
         elif device is not None:
@@ -73,21 +85,33 @@ class ArrayKind:
         object.__setattr__(self, "device", device)
 
 
+# Where a pickled object says which of its tensors were on a device.
+_DEVICES_KEY = "devices of tensors"
+
+
 class Portable:
     """State of tensors and of other portable objects: moves between devices and through pickles.
 
-    A pickle holds plain arrays, so that it opens on machines without the device, and in skops.
+    A pickle holds plain arrays, so that it opens on machines without the device, and in skops;
+    where the device is, the tensors return to it.
     """
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            key: as_numpy(value) if isinstance(value, torch.Tensor) else value
-            for key, value in vars(self).items()
-        }
+        tensors = {k: value for k, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        away = {k: str(value.device) for k, value in tensors.items() if not on_host(value)}
+        state = {**vars(self), **{k: as_numpy(value) for k, value in tensors.items()}}
+        return {**state, _DEVICES_KEY: away} if away else state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        away = state.get(_DEVICES_KEY, {})
         for key, value in state.items():
-            object.__setattr__(self, key, owned(value) if isinstance(value, np.ndarray) else value)
+            if key == _DEVICES_KEY:
+                continue
+            if isinstance(value, np.ndarray):
+                value = owned(value)
+                if key in away:
+                    value = value.to(available_device(torch.device(away[key])))
+            object.__setattr__(self, key, value)
 
     def to(self, device: torch.device) -> Self:
         """Return the same object with its tensors on `device`."""
@@ -96,6 +120,62 @@ class Portable:
             portable = isinstance(value, (torch.Tensor, Portable))
             object.__setattr__(moved, key, value.to(device) if portable else value)
         return moved
+
+
+class StoredArray:
+    """An array of another library, as a pickle holds it: numpy's, and the kind that it was."""
+
+    def __init__(self, kind: ArrayKind, values: np.ndarray) -> None:
+        self.kind = kind
+        self.values = values
+
+    def restored(self) -> Any:
+        """Return the array on its device, if that is here, with its own precision."""
+        kind, values = self.kind, self.values
+        if kind.xp is np:
+            return values
+        if kind.xp.__name__.endswith("torch"):
+            return owned(values).to(kind.device)
+        return kind.xp.asarray(values, device=kind.device)
+
+
+class PortableEstimator:
+    """Mixin of estimators: fitted arrays of other libraries go through pickles as numpy's.
+
+    It comes before :class:`sklearn.base.BaseEstimator`. A tensor on a card would otherwise not be
+    read where there is no such card, nor by skops.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        return {key: _stored(value) for key, value in state.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        restored = {
+            key: value.restored() if isinstance(value, StoredArray) else value
+            for key, value in state.items()
+        }
+        super().__setstate__(restored)  # type: ignore[misc]
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return StoredArray(ArrayKind(torch, value.device), as_numpy(value))
+    if hasattr(value, "__array_namespace__") and not isinstance(value, (np.ndarray, np.generic)):
+        xp = value.__array_namespace__()
+        return StoredArray(ArrayKind(xp, getattr(value, "device", None)), as_numpy(value))
+    return value
+
+
+def on_host(place: torch.Tensor | torch.device) -> bool:
+    """Whether a tensor, or whatever is on a device, is in the host's memory, as numpy's is."""
+    return _is_host(place)
+
+
+def _is_host(place: torch.Tensor | torch.device) -> bool:
+    # Apart, so that tests can put a device that is not there in its place.
+    device = place if isinstance(place, torch.device) else place.device
+    return device.type == "cpu"
 
 
 def owned(array: np.ndarray) -> torch.Tensor:
@@ -126,9 +206,14 @@ def as_numpy(values: Any) -> np.ndarray:
 
 
 def available_device(device: torch.device) -> torch.device:
-    """`device` if this machine has it, else the CPU (for objects that cross machines)."""
+    """`device` if this machine has it, else its current card or the CPU.
+
+    For objects that cross machines: a card may be another one there, or none.
+    """
     if device.type == "cuda" and not torch.cuda.is_available():
         return torch.device("cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        return torch.device("cuda", torch.cuda.current_device())
     if device.type == "mps" and not torch.backends.mps.is_available():
         return torch.device("cpu")
     return device
@@ -210,12 +295,26 @@ def as_tensor(array: Any, device: torch.device, *, copy: bool = True) -> torch.T
     """
     device = float64_device(device)
     if isinstance(array, torch.Tensor):
-        out = array.detach().to(device=device, dtype=torch.float64)
+        out = _moved(array.detach(), device)
         return out.clone() if copy and out.data_ptr() == array.data_ptr() else out
     host = np.asarray(as_numpy(array), dtype=np.float64)
     if copy or not host.flags.writeable or any(stride < 0 for stride in host.strides):
         host = np.array(host)
-    return torch.from_numpy(host).to(device)
+    return _moved(torch.from_numpy(host), device)
+
+
+def _moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return values in float64 on a device; MemoryError where they do not fit."""
+    try:
+        return values.to(device=device, dtype=torch.float64)
+    except RuntimeError as error:
+        refused = refused_bytes(error)
+        if refused is None:
+            raise
+        raise MemoryError(
+            f"an array of shape {tuple(values.shape)} does not fit {device} in float64: it takes "
+            f"{refused}; use device='cpu', or fewer points"
+        ) from error
 
 
 def float64_device(device: torch.device) -> torch.device:
@@ -229,18 +328,46 @@ def scaled_exp(values: torch.Tensor, factor: float, out: torch.Tensor) -> None:
     On the CPU numpy does it: its exponential is the faster one, and torch's threads, which go on
     spinning for a while, do not compete with the factorization that follows.
     """
-    if out.device.type == "cpu":
+    if on_host(out):
         with np.errstate(over="ignore"):  # the exponential of minus infinity is what it should be
             np.multiply(values.numpy(), factor, out=out.numpy())
         np.exp(out.numpy(), out=out.numpy())
     else:
-        torch.exp(values * factor, out=out)
+        torch.mul(values, factor, out=out).exp_()
 
 
-def rows_per_block(bytes_per_row: int, at_most: int) -> int:
-    """How many rows of `bytes_per_row` fit scikit-learn's `working_memory`, at least one."""
-    budget = int(get_config()["working_memory"] * 2**20)
+def rows_per_block(bytes_per_row: int, at_most: int, device: torch.device | None = None) -> int:
+    """How many rows of `bytes_per_row` fit the memory for blocks on a device, at least one.
+
+    Parameters
+    ----------
+    bytes_per_row : int
+        What a row takes, with everything that is made of it.
+    at_most : int
+        Rows that there are, or that are worth taking together.
+    device : torch.device, default=None
+        Where the block lives; None is the host, whose blocks scikit-learn's `working_memory`
+        limits. On a card it is the memory that is free there.
+
+    Returns
+    -------
+    int
+        Rows.
+    """
+    if device is None or on_host(device):
+        budget = int(get_config()["working_memory"] * 2**20)
+    else:
+        budget = int(min(_LARGEST_BLOCK, _DEVICE_SHARE * free_device_memory(device)))
     return max(1, min(at_most, budget // max(1, bytes_per_row)))
+
+
+def free_device_memory(device: torch.device) -> float:
+    """Bytes that tensors can still take on a card, which torch's own cache holds among them."""
+    if device.type != "cuda":
+        return float(get_config()["working_memory"] * 2**20)
+    free = torch.cuda.mem_get_info(device)[0]
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return float(free + max(0, cached))
 
 
 def block_slices(n: int, size: int) -> list[slice]:

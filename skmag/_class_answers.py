@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from skmag._duplicates import equal_row_groups
 from skmag._metrics import Metric
 from skmag._scale import MEDIAN_SAMPLE
 from skmag._similarity import Similarity
-from skmag._solvers import Probe
+from skmag._solvers import Probe, choose_answering
 
 # From this many features on, distances are dear beside the solves that they serve: with 784 a
 # search over scales gains a fifth, with 200 it loses a tenth.
@@ -50,13 +50,96 @@ class ClassAnswers:
         solver: str,
         device: torch.device,
         n_jobs: int | None = None,
+        *,
+        tol: float = 1e-6,
+        solver_params: Mapping[str, Any] | None = None,
+        residuals_only: bool = False,
     ) -> ClassAnswers:
-        """Solve the similarity of each class at its scale, classes in parallel."""
+        """Solve the similarity of each class at its scale, classes in parallel.
+
+        With `residuals_only`, other answers may be rough where no factor gives them.
+        """
+        scaled = [similarity.at(t) for similarity, t in zip(similarities, ts, strict=True)]
+        if near_points_answer(scaled, solver, device, residuals_only=residuals_only):
+            solver = "sparse"
+        asked = {"tol": tol, "solver_params": solver_params, "residuals_only": residuals_only}
         parts = Parallel(n_jobs=n_jobs, prefer="threads")(
-            delayed(_solved)(c, similarity.at(t), solver, device)
-            for c, (similarity, t) in enumerate(zip(similarities, ts, strict=True))
+            delayed(solved_class)(c, similarity, solver, device, asked)
+            for c, similarity in enumerate(scaled)
         )
         return cls(rows, parts, similarities[0].metric.precomputed)
+
+    def extended(
+        self,
+        Z: torch.Tensor,
+        rows: list[np.ndarray],
+        fresh: Callable[[int, torch.Tensor], Similarity],
+        solver: str,
+        **asked: Any,
+    ) -> ClassAnswers:
+        """Answers after more points joined; classes without points so far may be among theirs.
+
+        Parameters
+        ----------
+        Z : tensor of shape (n_new, n_features)
+            Prepared points.
+        rows : list of int64 ndarrays
+            Rows of `Z` that belong to each class, the known classes first.
+        fresh : callable
+            ``fresh(c, points)`` is the operator of the prepared points of a class c that is new.
+        solver : str
+            As for :meth:`of`; where "auto" turns to near points because a class has become too
+            large for a factor, it does so for all.
+        **asked : dict
+            As for :meth:`of`.
+
+        Returns
+        -------
+        ClassAnswers
+            The new points are counted after all known ones.
+        """
+        joining = [Z[torch.from_numpy(own).to(Z.device)] for own in rows]
+        grown = [
+            part.similarity.extended(points) if len(points) else part.similarity
+            for part, points in zip(self.parts, joining, strict=False)
+        ]
+        n_known, device = len(self.parts), self.parts[0].similarity.device
+        grown += [fresh(c, joining[c]) for c in range(n_known, len(rows))]
+        only = asked.get("residuals_only", False)
+        near = near_points_answer(grown, solver, device, residuals_only=only)
+        near = near or any(part.factor.name == "sparse" for part in self.parts)
+        n, parts, every = sum(map(len, self.rows)), [], []
+        for c, own in enumerate(rows):
+            known = self.parts[c] if c < n_known else None
+            if known is None or (near and known.factor.name != "sparse"):
+                parts.append(solved_class(c, grown[c], "sparse" if near else solver, device, asked))
+            else:
+                parts.append(known.extended(joining[c]) if len(own) else known)
+            every.append(n + own if known is None else np.concatenate([self.rows[c], n + own]))
+        return ClassAnswers(every, parts, self.precomputed)
+
+    def reordered(self, order: Sequence[int]) -> ClassAnswers:
+        """The same classes in another order."""
+        rows, parts = [self.rows[c] for c in order], [self.parts[c] for c in order]
+        return ClassAnswers(rows, parts, self.precomputed)
+
+    def points(self) -> torch.Tensor:
+        """The prepared training points, in the order of the rows."""
+        first = self.parts[0].similarity.points
+        assert first is not None
+        out = first.new_empty(sum(map(len, self.rows)), first.shape[1])
+        for rows, part in zip(self.rows, self.parts, strict=True):
+            points = part.similarity.points
+            assert points is not None
+            out[torch.from_numpy(rows).to(out.device)] = part.similarity.to_rows(points)
+        return out
+
+    def codes(self) -> np.ndarray:
+        """Class of each training row."""
+        out = np.empty(sum(map(len, self.rows)), dtype=np.int64)
+        for c, rows in enumerate(self.rows):
+            out[rows] = c
+        return out
 
     def map(self, function: Callable[..., Any], *args: Any, n_jobs: int | None = None) -> list[Any]:
         """Call ``function(c, answers, *args)`` for each class c, classes in parallel."""
@@ -105,9 +188,32 @@ class ClassAnswers:
         return ClassAnswers(self.rows, parts, self.precomputed)
 
 
-def _solved(c: int, similarity: Similarity, solver: str, device: torch.device) -> Answers:
+def near_points_answer(
+    similarities: Sequence[Similarity],
+    solver: str,
+    device: torch.device,
+    *,
+    residuals_only: bool = False,
+) -> bool:
+    """Whether near points are to answer for every class, because one is too large for a factor.
+
+    Near points leave more room than all points do: classes are compared on equal terms only if
+    the same solver answers for all of them.
+    """
+    if solver != "auto":
+        return solver == "sparse"
+    return any(
+        choose_answering(similarity, device, residuals_only=residuals_only)[0] == "sparse"
+        for similarity in similarities
+    )
+
+
+def solved_class(
+    c: int, similarity: Similarity, solver: str, device: torch.device, asked: dict[str, Any]
+) -> Answers:
+    """Answers of class `c` by a solver, which is asked for what :meth:`ClassAnswers.of` names."""
     try:
-        return Answers.of(similarity, solver, device)
+        return Answers.of(similarity, solver, device, **asked)
     except np.linalg.LinAlgError as error:
         raise np.linalg.LinAlgError(
             f"in class number {c}, whose rows are counted by themselves: {error}"

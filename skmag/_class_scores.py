@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from skmag._solvers import Probe
 
 # One parameter needs no more left-out scores than these.
 _CALIBRATION_ROWS = 1000
+
+# One class's scores, and what settles ties.
+Columns = tuple[np.ndarray, ...]
 
 
 def refuse_indefinite(answers: ClassAnswers, criterion: str, classes: np.ndarray) -> None:
@@ -34,11 +38,11 @@ def query_scores(
 ) -> np.ndarray:
     """Settled scores of prepared queries under each class, of shape (n_queries, n_classes)."""
 
-    def ask(c: int, part: Any) -> tuple[np.ndarray, ...]:
+    def ask(c: int, part: Any) -> Columns:
         probe = part.probe(answers.queries(c, data))
         return _columns(scores(criterion, part, probe), part, probe)
 
-    return _settled(answers.map(ask, n_jobs=n_jobs))
+    return settled(answers.map(ask, n_jobs=n_jobs))
 
 
 def training_scores(
@@ -69,28 +73,36 @@ def training_scores(
         Scores of each criterion.
     """
 
-    def ask(c: int, part: Any) -> dict[str, tuple[np.ndarray, ...]]:
-        probe = answers.training_probe(c, data, rows)
-        out = {}
-        for criterion in criteria:
-            score = scores(criterion, part, probe)
-            if criterion == "percentile":
-                where, points = answers.own_points(c, rows)
-                score[where] = left_out_scores(criterion, part, points)
-            out[criterion] = _columns(score, part, probe)
-        return out
+    def ask(c: int, part: Any) -> dict[str, Columns]:
+        return training_columns(answers, c, data, rows, criteria)
 
     columns = answers.map(ask, n_jobs=n_jobs)
-    return {criterion: _settled([of[criterion] for of in columns]) for criterion in criteria}
+    return {criterion: settled([of[criterion] for of in columns]) for criterion in criteria}
 
 
-def _columns(score: torch.Tensor, part: Any, probe: Probe) -> tuple[np.ndarray, ...]:
+def training_columns(
+    answers: ClassAnswers, c: int, data: torch.Tensor, rows: np.ndarray, criteria: list[str]
+) -> dict[str, Columns]:
+    """What class `c` contributes to :func:`training_scores`, for :func:`settled`."""
+    part, probe = answers.parts[c], answers.training_probe(c, data, rows)
+    out = {}
+    for criterion in criteria:
+        score = scores(criterion, part, probe)
+        if criterion == "percentile":
+            where, points = answers.own_points(c, rows)
+            score[where] = left_out_scores(criterion, part, points)
+        out[criterion] = _columns(score, part, probe)
+    return out
+
+
+def _columns(score: torch.Tensor, part: Any, probe: Probe) -> Columns:
     """One class's column of scores and of what settles ties."""
     parts = (score, probe.potential, part.copies(probe), probe.nearest_distance)
     return tuple(as_numpy(values) for values in parts)
 
 
-def _settled(columns: list[tuple[np.ndarray, ...]]) -> np.ndarray:
+def settled(columns: Sequence[Columns]) -> np.ndarray:
+    """Scores under each class from the columns of all, ties settled."""
     score, potential, copies, distance = (np.stack(part, 1) for part in zip(*columns, strict=True))
     return settle_ties(score, potential, copies, distance)
 

@@ -2,236 +2,50 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from numbers import Integral, Real
+from dataclasses import replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
-from skmag._arrays import ArrayKind, as_numpy, detached, resolve_device
+from skmag._arrays import ArrayKind, as_numpy, detached
+from skmag._base_classifier import BaseMagnitudeClassifier
 from skmag._class_answers import ClassAnswers, class_rows, class_similarities, sample_median
-from skmag._class_scores import (
-    calibration_rows,
-    query_scores,
-    refuse_indefinite,
-    training_scores,
-)
+from skmag._class_scores import refuse_indefinite
 from skmag._compat import Interval, StrOptions, check_same_namespace, fit_context
-from skmag._criteria import (
-    CRITERIA,
-    conformity,
-    fit_slope,
-    left_out_scores,
-    log_probabilities,
-    probabilities,
-    values,
-)
-from skmag._input import query_tensor, validated_tensor
-from skmag._metrics import resolve_metric
+from skmag._criteria import CRITERIA
+from skmag._input import check_continued, fitted_with, query_tensor
 from skmag._scale import check_scale, resolve_scale
-from skmag._solvers import SOLVERS
-from skmag._weighting import Weighting
+from skmag._similarity import Similarity
+
+# What a fit cannot be continued without.
+_LEARNT_FROM = ("criterion", "metric", "metric_params", "solver", "solver_params", "tol", "device")
 
 
-class BaseMagnitudeClassifier(ClassifierMixin, BaseEstimator):
-    """What the classifiers share: validation, prediction, probabilities and the NULL class."""
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "metric": [str, callable],
-        "metric_params": [dict, None],
-        "null_label": [str, Real, None],
-        "null_alpha": [Interval(Real, 0, 1, closed="neither"), None],
-        "null_threshold": [Interval(Real, None, None, closed="neither"), None],
-        "solver": [StrOptions({"auto", *SOLVERS})],
-        "device": [str, torch.device, None],
-        "n_jobs": [Integral, None],
-    }
-
-    def predict(self, X: Any) -> Any:
-        """Predict the class of each query.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features) or (n_queries, n_samples)
-            Queries; distances to all training rows if ``metric="precomputed"``.
-
-        Returns
-        -------
-        array of shape (n_queries,)
-            The class that wins, or `null_label` where no class is near enough.
-        """
-        score, kind = self._asked(X, "predict")
-        labels = as_numpy(self.classes_)[score.argmax(axis=1)]
-        null = self._is_null(score)
-        if null is not None:
-            labels = np.where(null, np.asarray(self.null_label), labels)
-        return kind.wrap(labels) if labels.dtype.kind in "biuf" else labels
-
-    def decision_function(self, X: Any) -> Any:
-        """Score each query under each class; the greatest score decides.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features) or (n_queries, n_samples)
-            Queries; distances to all training rows if ``metric="precomputed"``.
-
-        Returns
-        -------
-        array of shape (n_queries,) or (n_queries, n_classes)
-            Scores, for two classes the second minus the first: minus the logarithm of the
-            residual, of the absolute joining weight or of the gain, minus the rank of the
-            joining weight, or the potential. Ties are settled by one rounding unit.
-        """
-        score, kind = self._asked(X, "decision_function")
-        return kind.wrap(score[:, 1] - score[:, 0] if score.shape[1] == 2 else score)
-
-    def predict_log_proba(self, X: Any) -> Any:
-        """Compute the logarithm of the class probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features) or (n_queries, n_samples)
-            Queries; distances to all training rows if ``metric="precomputed"``.
-
-        Returns
-        -------
-        array of shape (n_queries, n_classes)
-            Logarithms of :meth:`predict_proba`.
-        """
-        score, kind = self._asked(X, "predict_log_proba")
-        return kind.wrap(log_probabilities(score, self.slope_))
-
-    def predict_proba(self, X: Any) -> Any:
-        """Compute class probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features) or (n_queries, n_samples)
-            Queries; distances to all training rows if ``metric="precomputed"``.
-
-        Returns
-        -------
-        array of shape (n_queries, n_classes)
-            Softmax of ``slope_`` times the scores, where the slope is the one under which
-            training points, each left out of its class, are most likely.
-        """
-        score, kind = self._asked(X, "predict_proba")
-        return kind.wrap(probabilities(score, self.slope_))
-
-    @property
-    def weightings_(self) -> list[Weighting]:
-        """Weighting of each class, in the order of `classes_`."""
-        kind = ArrayKind.of(self.magnitudes_)
-        return [Weighting(part, kind) for part in self._class_answers.parts]
-
-    def _validate(self, X: Any, y: Any) -> tuple[Any, ArrayKind, torch.Tensor, np.ndarray]:
-        """Validated X, its kind, its tensor and the code of each row's class."""
-        X, y = validate_data(self, detached(X), y)
-        check_classification_targets(y)
-        labels = as_numpy(column_or_1d(y))
-        classes, codes = np.unique(labels, return_inverse=True)
-        kind = ArrayKind.of(X)
-        self.classes_ = kind.wrap(classes) if classes.dtype.kind in "biuf" else classes
-        self._metric = resolve_metric(self.metric, self.metric_params, X)
-        self._device = resolve_device(self.device, X)
-        self._check_null(classes)
-        return X, kind, validated_tensor(X, self._metric, self._device), codes
-
-    def _check_null(self, classes: np.ndarray) -> None:
-        asked = self.null_alpha is not None or self.null_threshold is not None
-        if asked and self.null_label is None:
-            raise ValueError(
-                f"null_alpha={self.null_alpha!r} and null_threshold={self.null_threshold!r} need "
-                "null_label, the label of queries that belong to no class"
-            )
-        if not asked:
-            return
-        if self.null_label in classes.tolist():
-            raise ValueError(f"null_label={self.null_label!r} is a class of y; choose another")
-        number = not isinstance(self.null_label, str)
-        if classes.dtype.kind == "b" or number != (classes.dtype.kind in "iuf"):
-            raise ValueError(
-                f"null_label={self.null_label!r} must be of the kind of y, whose classes are "
-                f"{classes.dtype}"
-            )
-
-    def _finish(
-        self,
-        answers: ClassAnswers,
-        data: torch.Tensor,
-        codes: np.ndarray,
-        criterion: str,
-        kind: ArrayKind,
-    ) -> None:
-        """Learn what prediction needs from solved classes."""
-        self._class_answers = answers
-        self._criterion = criterion
-        self.t_ = kind.wrap(np.array([part.similarity.t for part in answers.parts]))
-        self.magnitudes_ = kind.wrap(np.array([part.magnitude for part in answers.parts]))
-        weights = np.empty(len(codes))
-        for rows, part in zip(answers.rows, answers.parts, strict=True):
-            share = part.weights / part.similarity.counts
-            weights[rows] = as_numpy(part.similarity.to_rows(share))
-        self.weights_ = kind.wrap(weights)
-        self._left_out = self._conformal_scores() if self.null_alpha is not None else None
-        rows = calibration_rows(answers.rows)
-        score = training_scores(answers, data, rows, [criterion], self.n_jobs)[criterion]
-        self.slope_ = fit_slope(score, codes[rows])
-
-    def _conformal_scores(self) -> list[np.ndarray]:
-        """Sorted left-out scores of each class; warn of classes too small to refuse anything."""
-        left_out = self._class_answers.map(
-            lambda c, part: left_out_scores(self._criterion, part), n_jobs=self.n_jobs
+def _check_same_kind(labels: np.ndarray, known: np.ndarray) -> None:
+    """Refuse labels that would be turned into another kind, or turn the known ones."""
+    kinds = {"i": "number", "u": "number", "f": "number", "U": "string", "S": "string"}
+    own, other = (kinds.get(part.dtype.kind, part.dtype.kind) for part in (labels, known))
+    if own != other:
+        raise ValueError(
+            f"y holds labels of type {labels.dtype}, and classes_ of type {known.dtype}; labels of "
+            "all batches must be of one kind"
         )
-        for label, own in zip(as_numpy(self.classes_).tolist(), left_out, strict=True):
-            if 1 / (len(own) + 1) >= self.null_alpha:
-                warnings.warn(
-                    f"class {label!r} has {len(own)} distinct points, too few for "
-                    f"null_alpha={self.null_alpha!r}: its p-values are at least "
-                    f"{1 / (len(own) + 1):.3g}, so no query is ever refused. Use a greater "
-                    "null_alpha or null_threshold.",
-                    UserWarning,
-                    stacklevel=4,
-                )
-        return [np.sort(as_numpy(own)) for own in left_out]
 
-    def _asked(self, X: Any, method: str) -> tuple[np.ndarray, ArrayKind]:
-        """Settled scores of queries, and the kind of array they came in."""
-        check_is_fitted(self)
-        check_same_namespace(X, self, attribute="magnitudes_", method=method)
-        X = validate_data(self, detached(X), reset=False)
-        answers = self._class_answers
-        device = answers.parts[0].similarity.device
-        data = query_tensor(X, "X", self._metric, X.shape[1], device)
-        score = query_scores(answers, data, self._criterion, self.n_jobs)
-        return score, ArrayKind.of(X)
 
-    def _is_null(self, score: np.ndarray) -> np.ndarray | None:
-        """Which queries belong to no class, or None if that was not asked for."""
-        refusals = []
-        if self.null_threshold is not None:
-            best = values(self._criterion, score.max(axis=1))
-            sign = -1 if self._criterion == "potential" else 1
-            refusals.append(sign * best > sign * self.null_threshold)
-        if self.null_alpha is not None:
-            assert self._left_out is not None
-            p = [conformity(as_numpy(own), score[:, c]) for c, own in enumerate(self._left_out)]
-            refusals.append(np.max(p, axis=0) < self.null_alpha)
-        return np.any(refusals, axis=0) if refusals else None
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # A table of distances is indexed on both axes, and holds nothing negative.
-        tags.input_tags.pairwise = self.metric == "precomputed"
-        tags.input_tags.positive_only = self.metric == "precomputed"
-        tags.array_api_support = True
-        return tags
+def _holds_points(estimator: MagnitudeClassifier) -> bool:
+    if estimator.metric == "precomputed":
+        raise AttributeError(
+            "partial_fit needs points, which metric='precomputed' does not hold; use fit with the "
+            "distances between all rows"
+        )
+    return True
 
 
 class MagnitudeClassifier(BaseMagnitudeClassifier):
@@ -265,8 +79,19 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
     null_threshold : float, default=None
         A query is NULL if the least value of the criterion over the classes is above this (for
         "potential": the greatest value is below), the paper's rule.
-    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
-        As for :func:`weighting`.
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite", "cg", "sparse"}, default="auto"
+        How each class answers. "sparse" asks the points near each query, in any number of
+        features; "cg" holds no matrix and takes its time with every query; the others factor the
+        class, see :func:`weighting`. "auto" factors classes of up to 5,000 points (up to 20,000
+        under metrics other than "euclidean" and "cosine", and where the criterion takes weights in
+        more than three intrinsic dimensions: near points do not suffice there), and takes "sparse"
+        for all classes as soon as one is larger.
+    tol : float, default=1e-6
+        Relative tolerance of the magnitudes, for "cg" and "sparse"; between 0 and 1. Residuals
+        do not depend on it.
+    solver_params : dict, default=None
+        Further arguments of "cg" or "sparse", such as ``{"n_neighbors": 50}`` for the number of
+        points near each query (default: 30, or 20 in the plane).
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
         Where to compute; None follows `X`.
     n_jobs : int, default=None
@@ -282,6 +107,11 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
         Magnitude of each class at its scale.
     weights_ : array of shape (n_samples,)
         Weight of each training row in its class.
+    solver_ : list of str
+        Name of the solver that answers for each class.
+    residual_error_ : float
+        Estimate by how much residuals are too large, as a share of the true ones: 0.0 where
+        factors answer, see the notes where near points do.
     slope_ : float
         Slope of the probabilities.
     weightings_ : list of Weighting
@@ -298,7 +128,20 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
     Notes
     -----
     Fitting factors one similarity matrix a class (8 n_c^2 bytes for n_c points); a block of
-    queries costs one triangular solve a class. Queries that tie are settled by the number of
+    queries costs one triangular solve a class, and takes no more than scikit-learn's
+    ``working_memory`` in each of `n_jobs` threads.
+
+    With "sparse" there is no matrix: fit and predict take at most eight times the memory of the
+    training data and twice the working memory, and a query costs a search for near points and a
+    small solve in each class. Fewer points leave more room, so that residuals are bounds from
+    above; `residual_error_` estimates by how much they are too large, from what twice, four and
+    eight times as many near points leave (1% in space, as much as the residual itself in 50
+    features, several times as much under "cityblock"). What decides is their order, which near
+    points keep: on MNIST they are right more often than exact residuals. `weights_` and
+    `magnitudes_` are then solved for when they are asked for, by the sparse solver, which warns
+    where it misses `tol`.
+
+    Queries that tie are settled by the number of
     copies in the training data, then by the potential, then by the nearest point. Copies of a
     training point count once.
 
@@ -339,6 +182,8 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
         null_alpha: float | None = None,
         null_threshold: float | None = None,
         solver: str = "auto",
+        tol: float = 1e-6,
+        solver_params: dict[str, Any] | None = None,
         device: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -350,6 +195,8 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
         self.null_alpha = null_alpha
         self.null_threshold = null_threshold
         self.solver = solver
+        self.tol = tol
+        self.solver_params = solver_params
         self.device = device
         self.n_jobs = n_jobs
 
@@ -383,10 +230,117 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
         rows = class_rows(codes)
         ts = self._scales(data)
         similarities = class_similarities(data, rows, self._metric)
-        answers = ClassAnswers.of(similarities, rows, ts, self.solver, self._device, self.n_jobs)
+        answers = ClassAnswers.of(
+            similarities, rows, ts, self.solver, self._device, self.n_jobs, **self._solving()
+        )
         refuse_indefinite(answers, self.criterion, as_numpy(self.classes_))
         self._finish(answers, self._metric.points(data, "X"), codes, self.criterion, kind)
+        own = () if isinstance(self.t, Mapping) else ("t",)
+        self._fitted_with = fitted_with(self, (*_LEARNT_FROM, *own))
         return self
+
+    @available_if(_holds_points)
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> MagnitudeClassifier:
+        """Let more training points join.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_new, n_features)
+            Training points, which may repeat known ones.
+        y : array-like of shape (n_new,)
+            Class of each row. New classes may join at any time.
+        classes : array-like, default=None
+            Classes that are to be expected, as scikit-learn's convention has it: a label of `y`
+            outside them is refused. `classes_` holds those seen so far.
+
+        Returns
+        -------
+        MagnitudeClassifier
+            The classifier fitted to all points so far. Factors grow by Schur complements
+            (weighting-vector-applications, section 2.1); near points are only searched among more,
+            and weights from "sparse" and "cg" are solved for again where the criterion takes them.
+            Probabilities, and the scores behind `null_alpha`, are learnt anew from all points. The
+            scale is that of the first call: ``t="scale"`` looks at its points only. There is no
+            such method where ``metric="precomputed"``, which holds no points.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not usable, labels are of another kind than before, or a parameter
+            has been set to something else since the first call.
+        MemoryError
+            If the factor of a class does not fit any more.
+        """
+        if classes is not None:
+            unknown = np.setdiff1d(as_numpy(y), np.asarray(classes))
+            if len(unknown):
+                raise ValueError(f"y holds {unknown.tolist()}, which classes={classes!r} lacks")
+        if not hasattr(self, "_class_answers"):
+            return self.fit(X, y)
+        check_continued(self, self._fitted_with)
+        return self._join(X, y)
+
+    def _join(self, X: Any, y: Any) -> MagnitudeClassifier:
+        check_same_namespace(X, self, attribute="t_", method="partial_fit")
+        X, y = validate_data(self, detached(X), y, reset=False)
+        check_classification_targets(y)
+        labels, known = as_numpy(column_or_1d(y)), as_numpy(self.classes_)
+        _check_same_kind(labels, known)
+        every = [*known, *np.setdiff1d(labels, known)]
+        self._check_known_scales(known)
+        answers = self._class_answers
+        device = answers.parts[0].similarity.device
+        Z = query_tensor(X, "X", self._metric, X.shape[1], device)
+        rows = [np.flatnonzero(labels == label) for label in every]
+
+        def fresh(c: int, points: torch.Tensor) -> Similarity:
+            # The points are prepared already.
+            metric, t = replace(self._metric, prepare=None), self._scale_of(every[c])
+            return replace(Similarity.of(points, metric, t), metric=self._metric)
+
+        answers = answers.extended(Z, rows, fresh, self.solver, **self._solving())
+        labels = np.array(every, dtype=known.dtype if known.dtype.kind == "O" else None)
+        order = np.argsort(labels, kind="stable")
+        answers, classes = answers.reordered(order.tolist()), labels[order]
+        kind = ArrayKind.of(X)
+        refuse_indefinite(answers, self.criterion, classes)
+        self._check_null(classes)
+        self.classes_ = kind.wrap(classes) if classes.dtype.kind in "biuf" else classes
+        self._finish(answers, answers.points(), answers.codes(), self.criterion, kind)
+        return self
+
+    def _solving(self) -> dict[str, Any]:
+        """What solvers are told."""
+        return {
+            "tol": self.tol,
+            "solver_params": self.solver_params,
+            "residuals_only": self.criterion == "residual",
+        }
+
+    def _check_known_scales(self, known: np.ndarray) -> None:
+        """Refuse a mapping of scales that contradicts those of the first call."""
+        if not isinstance(self.t, Mapping):
+            return
+        for label, t in zip(known.tolist(), as_numpy(self.t_).tolist(), strict=True):
+            now = self.t.get(label, "scale")
+            if now != "scale" and now != t:
+                raise ValueError(
+                    f"partial_fit goes on with scale {t!r} for class {label!r}, but t has been set "
+                    f"to {now!r} for it; call fit to begin anew"
+                )
+
+    def _scale_of(self, label: Any) -> float:
+        """Scale of a class that joins: its own, or the one that is everybody's."""
+        if not isinstance(self.t, Mapping):
+            # The scale of the first batch, also where it was "scale".
+            return float(self.t_[0])
+        if label not in self.t:
+            raise ValueError(f"t={dict(self.t)!r} must name class {label!r}, which joins")
+        t = check_scale(self.t[label], f"t[{label!r}]")
+        if t is None:
+            raise ValueError(f"t[{label!r}]='scale' has no meaning for a class that joins later")
+        return t
 
     def _scales(self, data: torch.Tensor) -> list[float]:
         """Scale of each class, in the order of the classes."""

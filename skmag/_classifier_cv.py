@@ -10,20 +10,24 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.parallel import Parallel, delayed
 
 from skmag._arrays import as_numpy
+from skmag._base_classifier import BaseMagnitudeClassifier
 from skmag._class_answers import (
     ClassAnswers,
     class_rows,
     class_similarities,
+    near_points_answer,
     sample_median,
     shared_distances,
+    solved_class,
 )
-from skmag._class_scores import training_scores
-from skmag._classifier import BaseMagnitudeClassifier
+from skmag._class_scores import Columns, settled, training_columns
 from skmag._compat import StrOptions, fit_context
 from skmag._criteria import CRITERIA, fit_slope, probabilities
 from skmag._scale import check_scales, per_distance, resolve_scale
+from skmag._similarity import Similarity
 
 # Default scales, in units of one over the median distance.
 _DEFAULT_GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -57,12 +61,17 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         As for :class:`MagnitudeClassifier`.
     null_threshold : float, default=None
         As for :class:`MagnitudeClassifier`.
-    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
-        As for :func:`weighting`.
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite", "cg", "sparse"}, default="auto"
+        As for :class:`MagnitudeClassifier`.
+    tol : float, default=1e-6
+        As for :class:`MagnitudeClassifier`.
+    solver_params : dict, default=None
+        As for :class:`MagnitudeClassifier`.
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
         Where to compute; None follows `X`.
     n_jobs : int, default=None
-        Number of classes that are fitted and asked in parallel threads.
+        Number of scales and classes that are worked on in parallel; threads do it unless
+        :func:`joblib.parallel_config` names another backend.
 
     Attributes
     ----------
@@ -86,6 +95,10 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         Magnitude of each class.
     weights_ : array of shape (n_samples,)
         Weight of each training row in its class.
+    solver_ : list of str
+        Name of the solver that answers for each class.
+    residual_error_ : float
+        As for :class:`MagnitudeClassifier`.
     slope_ : float
         Slope of the probabilities.
     weightings_ : list of Weighting
@@ -102,6 +115,9 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
     Notes
     -----
     A point and its copies are left out together: a copy that stays would answer for the point.
+
+    Memory is that of :class:`MagnitudeClassifier`, twice: the best candidate so far is kept beside
+    the one that is tried.
 
     References
     ----------
@@ -140,6 +156,8 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         null_alpha: float | None = None,
         null_threshold: float | None = None,
         solver: str = "auto",
+        tol: float = 1e-6,
+        solver_params: dict[str, Any] | None = None,
         device: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -153,6 +171,8 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         self.null_alpha = null_alpha
         self.null_threshold = null_threshold
         self.solver = solver
+        self.tol = tol
+        self.solver_params = solver_params
         self.device = device
         self.n_jobs = n_jobs
 
@@ -213,46 +233,59 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
         routed: dict[str, Any],
     ) -> _Found:
         """Judge every candidate by its leave-one-out predictions."""
-        rows, every = class_rows(codes), np.arange(len(codes))
+        rows = class_rows(codes)
         similarities = class_similarities(data, rows, self._metric)
-        shared = shared_distances(data, self._metric)
+        near = near_points_answer(
+            similarities, self.solver, self._device, residuals_only="residual" in criteria
+        )
+        shared = None if near else shared_distances(data, self._metric)
         judged, asked = similarities, points
         if shared is not None:
             asked, metric = shared
             judged = class_similarities(asked, rows, metric)
+        candidates = _candidates(ts, criteria)
+        columns = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(
+            delayed(_left_out_class)(c, similarity.at(t), own, asked, group, *solving)
+            for _, t, group in candidates
+            for solving in [(self._solver_at(judged, t, group), self._device, self._solving(group))]
+            for c, (similarity, own) in enumerate(zip(judged, rows, strict=True))
+        )
         results = np.full(ts.shape, np.nan)
         kept = (
             np.full((len(codes), len(rows), *ts.shape), np.nan) if self.store_cv_results else None
         )
-        best: tuple[tuple[int, int], ClassAnswers] | None = None
-        for i, t, group in _candidates(ts, criteria):
-            answers = ClassAnswers.of(
-                judged, rows, [t] * len(rows), self.solver, self._device, self.n_jobs
-            )
-            definite = all(part.factor.definite for part in answers.parts)
-            usable = [name for name in group if definite or name == "potential"]
-            scored = training_scores(answers, asked, every, usable, self.n_jobs)
-            for criterion, score in scored.items():
+        best: tuple[int, int] | None = None
+        judged_with: list[str] = []
+        for i, _, group in candidates:
+            of_classes = [next(columns) for _ in rows]
+            for criterion in of_classes[0]:
+                if not all(criterion in own for own in of_classes):
+                    continue
+                score = settled([own[criterion] for own in of_classes])
                 at = (i, criteria.index(criterion))
                 results[at] = value = self._judge(score, codes, routed)
                 if kept is not None:
                     kept[:, :, *at] = score
-                if not np.isnan(value) and (best is None or value > results[best[0]]):
-                    best = (at, answers)
+                if not np.isnan(value) and (best is None or value > results[best]):
+                    best, judged_with = at, group
         if best is None:
             raise ValueError(
                 f"no candidate of ts={self.ts!r} and criteria={criteria!r} has a score: either the "
                 f"scorer returned NaN, or similarities under metric={self.metric!r} are not "
                 "positive definite, which only criterion 'potential' allows"
             )
-        at, answers = best
-        if shared is not None:
-            # What is kept answers for points, not for rows of the table.
-            scale = [float(ts[at])] * len(rows)
-            answers = ClassAnswers.of(
-                similarities, rows, scale, self.solver, self._device, self.n_jobs
-            )
-        return _Found(at, answers, results, kept)
+        # The answers of the candidates were not kept: beside each other they would fill the memory,
+        # and other processes would have to send them.
+        answers = ClassAnswers.of(
+            similarities,
+            rows,
+            [float(ts[best])] * len(rows),
+            self.solver,
+            self._device,
+            self.n_jobs,
+            **self._solving(judged_with),
+        )
+        return _Found(best, answers, results, kept)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return how metadata travels: from ``fit`` to the scorer's ``score``.
@@ -268,6 +301,21 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
             .add_self_request(self)
             .add(scorer=get_scorer(self.scoring or "accuracy"), method_mapping=mapping)
         )
+
+    def _solver_at(self, similarities: list[Similarity], t: float, criteria: list[str]) -> str:
+        """The solver for a candidate, which has to be the same for all classes."""
+        scaled = [similarity.at(t) for similarity in similarities]
+        alone = set(criteria) == {"residual"}
+        near = near_points_answer(scaled, self.solver, self._device, residuals_only=alone)
+        return "sparse" if near else self.solver
+
+    def _solving(self, criteria: list[str]) -> dict[str, Any]:
+        """What solvers are told."""
+        return {
+            "tol": self.tol,
+            "solver_params": self.solver_params,
+            "residuals_only": set(criteria) == {"residual"},
+        }
 
     def _checked_criteria(self) -> list[str]:
         criteria = list(self.criteria)
@@ -326,6 +374,23 @@ class _LeftOutPredictions(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         return probabilities(X, self.slope)
+
+
+def _left_out_class(
+    c: int,
+    similarity: Similarity,
+    rows: np.ndarray,
+    data: torch.Tensor,
+    criteria: list[str],
+    solver: str,
+    device: torch.device,
+    solving: dict[str, Any],
+) -> dict[str, Columns]:
+    """What class `c` at one scale says of all training rows, by the criteria that it allows."""
+    part = solved_class(c, similarity, solver, device, solving)
+    answers = ClassAnswers([rows], [part], similarity.metric.precomputed)
+    usable = [name for name in criteria if part.factor.definite or name == "potential"]
+    return training_columns(answers, 0, data, np.arange(len(data)), usable)
 
 
 def _candidates(ts: np.ndarray, criteria: list[str]) -> list[tuple[int, float, list[str]]]:

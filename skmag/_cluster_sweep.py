@@ -143,7 +143,7 @@ def least_threshold(similarity: Similarity, min_rows: int) -> float:
         return math.inf
     counts = similarity.counts.to(torch.int64)
     room = similarity.counts.new_empty(len(similarity))
-    size = rows_per_block(32 * n_rows, _BLOCK_ROWS)
+    size = rows_per_block(32 * n_rows, _BLOCK_ROWS, room.device)
     every = torch.arange(len(similarity), device=similarity.device)
     for rows in block_slices(len(similarity), size):
         gap = torch.expm1(similarity.distances_of(every[rows]) * -similarity.t).neg_()

@@ -14,12 +14,21 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmag._arrays import ArrayKind, as_numpy, detached, resolve_device
+from skmag._arrays import (
+    ArrayKind,
+    PortableEstimator,
+    as_numpy,
+    block_slices,
+    detached,
+    resolve_device,
+    rows_per_block,
+)
 from skmag._cluster_sweep import Sweep
 from skmag._clusters import Choice, ClusterAnswers, Run, numbered
 from skmag._compat import Interval, RealNotInt, StrOptions, check_same_namespace, fit_context
 from skmag._input import query_tensor, validated_tensor
 from skmag._metrics import resolve_metric
+from skmag._out_of_memory import named_memory_errors
 from skmag._progress import Steps, fit_task
 from skmag._scale import check_scale, resolve_scale
 from skmag._similarity import Similarity
@@ -29,7 +38,7 @@ from skmag._solvers import SOLVERS
 _BATCH = 100
 
 
-class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, BaseEstimator):
+class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, PortableEstimator, BaseEstimator):
     """Clustering that lets a point join where the magnitude grows least.
 
     A point that belongs to a cluster adds little to its magnitude. Beginning with one point, each
@@ -50,11 +59,16 @@ class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, BaseEstimator):
         Further arguments of the metric.
     min_cluster_size : int, float or "auto", default="auto"
         Number, or share below 1, of the rows that a cluster needs; smaller ones are noise. "auto"
-        is the larger of 5 and 5% of the rows.
-    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
+        is the larger of 5 and 5% of the rows. With `max_samples`, of the rows drawn.
+    max_samples : int, float or None, default=None
+        Number, or share, of the rows among which clusters are found, drawn at random. The other
+        rows get the labels that :meth:`predict` gives them. None takes all rows.
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite", "cg", "sparse"}, default="auto"
         As for :func:`weighting`; used for the weightings of the finished clusters.
+    tol : float, default=1e-6
+        Relative tolerance of an iterative solver.
     random_state : int, RandomState instance or None, default=None
-        Draws the point to begin with.
+        Draws the rows, where there is a `max_samples`, and the point to begin with.
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
         Where to compute; None follows `X`.
 
@@ -78,6 +92,8 @@ class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, BaseEstimator):
     counts_ : array of shape (n_runs,)
         Number of clusters that are large enough in each run. Only with
         ``threshold="persistent"``.
+    sample_indices_ : array of shape (n_drawn,)
+        Rows among which the clusters were found, ascending. Only with `max_samples`.
     persistent_interval_ : array of shape (2,)
         Ends of the chosen stretch of thresholds, as far down as it had to be followed. Only with
         ``threshold="persistent"``.
@@ -105,10 +121,14 @@ class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, BaseEstimator):
     Which points are neighbours is decided by distances that are short beside 1 / t, so clusters may
     have any shape but must be separated. They depend, usually little, on the first point.
 
-    For n distinct points a run takes up to n^3 / 3 operations and about 2 n^2 bytes (n = 5,000:
-    under twenty seconds). The sweep keeps what its runs share, which takes up to about 60 n^2
-    bytes, and costs as much as a few runs (n = 5,000: a good minute). Copies of a point are one
-    point, with one label, but count as rows for `min_cluster_size`.
+    For n distinct points a run takes up to n^3 / 3 operations and at most about 5 n^2 bytes (n =
+    5,000: under twenty seconds). The sweep keeps what its runs share, which takes up to about
+    60 n^2 bytes, and costs as much as a few runs (n = 5,000: a good minute). Besides there is a
+    copy of the rows, and the median distance of ``t="scale"`` takes 40 million bytes. A fit that
+    would need more than is free stops with a MemoryError. With `max_samples` n is their number; the
+    other rows are labelled in blocks that fit scikit-learn's ``working_memory``, as the queries of
+    :meth:`predict` are. Copies of a point are one point, with one label, but count as rows for
+    `min_cluster_size`.
 
     A callback that stops the fit early leaves the points that were not yet reached as noise or,
     for "persistent", the choice among the runs so far.
@@ -143,7 +163,13 @@ class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, BaseEstimator):
             Interval(RealNotInt, 0, 1, closed="neither"),
             StrOptions({"auto"}),
         ],
+        "max_samples": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="right"),
+            None,
+        ],
         "solver": [StrOptions({"auto", *SOLVERS})],
+        "tol": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
         "device": [str, torch.device, None],
     }
@@ -156,7 +182,9 @@ class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, BaseEstimator):
         metric: Any = "euclidean",
         metric_params: dict[str, Any] | None = None,
         min_cluster_size: Any = "auto",
+        max_samples: int | float | None = None,
         solver: str = "auto",
+        tol: float = 1e-6,
         random_state: Any = None,
         device: Any = None,
     ) -> None:
@@ -165,7 +193,9 @@ class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, BaseEstimator):
         self.metric = metric
         self.metric_params = metric_params
         self.min_cluster_size = min_cluster_size
+        self.max_samples = max_samples
         self.solver = solver
+        self.tol = tol
         self.random_state = random_state
         self.device = device
 
@@ -191,32 +221,54 @@ class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, BaseEstimator):
         ValueError
             If an argument is not usable, or the similarity is not positive definite, so that
             gains have no meaning.
+        MemoryError
+            If a run, or what the sweep keeps of several, does not fit; `max_samples` does.
         numpy.linalg.LinAlgError
             If the similarity matrix of a cluster has no inverse.
         """
         X = validate_data(self, detached(X))
         kind = ArrayKind.of(X)
         self._metric = resolve_metric(self.metric, self.metric_params, X)
-        data = validated_tensor(X, self._metric, resolve_device(self.device, X))
+        with named_memory_errors(X.shape[0], "a smaller max_samples needs less"):
+            every = validated_tensor(X, self._metric, resolve_device(self.device, X))
+            random_state = check_random_state(self.random_state)
+            self._drawn = self._draw(len(every), random_state)
+            data = self._columns(every)
+            if self._drawn is not None:
+                data = data[torch.from_numpy(self._drawn)]
+                self.sample_indices_ = kind.wrap(self._drawn)
+            labels = self._clustered(data, X, random_state)
+            self._answers = ClusterAnswers.of(
+                data, labels, self._metric, self.t_, self.solver, self.tol
+            )
+            if self._drawn is not None:
+                found, labels = labels, self._joined(every)
+                labels[self._drawn] = found
+        self.labels_ = kind.wrap(labels)
+        magnitudes = [part.magnitude for part in self._answers.members.parts]
+        self.cluster_magnitudes_ = kind.wrap(np.array(magnitudes, dtype=np.float64))
+        return self
+
+    def _clustered(
+        self, data: torch.Tensor, X: Any, random_state: np.random.RandomState
+    ) -> np.ndarray:
+        """Labels of the rows among which clusters are found."""
         similarity, scale = Similarity.of(data, self._metric), check_scale(self.t)
         median = similarity.median_distance() if scale is None else 1.0
         similarity = similarity.at(resolve_scale(scale, "clustering", median))
-        first = int(check_random_state(self.random_state).randint(len(similarity)))
+        first = int(random_state.randint(len(similarity)))
         min_rows = self._min_rows(len(data))
         persistent = self.threshold == "persistent"
         with fit_task(self, None if persistent else self._n_batches(similarity), X) as steps:
             if persistent:
+                kind = ArrayKind.of(X)
                 clusters, min_rows = self._sweep(similarity, first, min_rows, steps, kind)
             else:
                 clusters = self._run(similarity, first, steps)
         labels = numbered(clusters[as_numpy(similarity.group)], min_rows)
         self.t_ = similarity.t
-        self.labels_ = kind.wrap(labels)
         self.n_clusters_ = int(labels.max(initial=-1)) + 1
-        self._answers = ClusterAnswers.of(data, labels, self._metric, self.t_, self.solver)
-        magnitudes = [part.magnitude for part in self._answers.members.parts]
-        self.cluster_magnitudes_ = kind.wrap(np.array(magnitudes, dtype=np.float64))
-        return self
+        return labels
 
     def predict(self, X: Any) -> Any:
         """Find the cluster that each point would join.
@@ -235,8 +287,34 @@ class MagnitudeClustering(CallbackSupportMixin, ClusterMixin, BaseEstimator):
         check_is_fitted(self)
         check_same_namespace(X, self, attribute="cluster_magnitudes_", method="predict")
         X = validate_data(self, detached(X), reset=False)
-        data = query_tensor(X, "X", self._metric, X.shape[1], self._answers.device)
-        return ArrayKind.of(X).wrap(self._answers.labels(data, self.threshold_))
+        return ArrayKind.of(X).wrap(self._joined(X))
+
+    def _draw(self, n_rows: int, random_state: np.random.RandomState) -> np.ndarray | None:
+        """Rows among which clusters are found; None for all, without a draw."""
+        wanted = self.max_samples
+        if wanted is None:
+            return None
+        if not isinstance(wanted, Integral):
+            wanted = max(1, math.floor(wanted * n_rows))
+        if wanted >= n_rows:
+            return np.arange(n_rows)
+        return np.sort(random_state.choice(n_rows, int(wanted), replace=False))
+
+    def _columns(self, data: torch.Tensor) -> torch.Tensor:
+        """Points as they are; of precomputed distances, those to the rows that were drawn."""
+        if self._drawn is None or not self._metric.precomputed:
+            return data
+        return data[:, torch.from_numpy(self._drawn)]
+
+    def _joined(self, X: Any) -> np.ndarray:
+        """Cluster that each validated query would join, in blocks that fit the working memory."""
+        answers, labels = self._answers, np.empty(X.shape[0], dtype=np.int64)
+        # Copies of a query, and what each cluster says of it.
+        bytes_per_row = 8 * (4 * X.shape[1] + 4 * self.n_clusters_ + 16)
+        for rows in block_slices(len(labels), rows_per_block(bytes_per_row, len(labels))):
+            part = query_tensor(X[rows, :], "X", self._metric, X.shape[1], answers.device)
+            labels[rows] = answers.labels(self._columns(part), self.threshold_)
+        return labels
 
     def _min_rows(self, n_rows: int) -> int:
         """Rows that a cluster needs."""

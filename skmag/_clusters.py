@@ -17,9 +17,10 @@ import torch
 
 from skmag._arrays import as_numpy, block_slices, converted, rows_per_block
 from skmag._class_answers import ClassAnswers, class_similarities
-from skmag._growth import Growth
+from skmag._growth import VECTORS, Growth, Room
 from skmag._metrics import Metric
 from skmag._similarity import Similarity
+from skmag._solvers import exact_bytes
 
 # A pool that has lost this share of its points is worth a copy of what is left.
 _SPENT = 0.25
@@ -37,19 +38,31 @@ class Rewindable(Growth):
         Distinct point that the set begins with.
     pool : int64 tensor of shape (n_pool,)
         Distinct points that may join, in increasing order.
+    room : Room
+        Where its memory comes from.
     """
 
-    def __init__(self, similarity: Similarity, first: int, pool: torch.Tensor) -> None:
+    def __init__(self, similarity: Similarity, first: int, pool: torch.Tensor, room: Room) -> None:
+        room.take(8 * VECTORS * len(pool))
         super().__init__(similarity, first, pool)
+        self._room = room
         self._steps: list[float] = []
 
     def join(self, point: int) -> float:
+        if missing := self.missing_rows:
+            # As many vectors of gains will be kept beside the rows.
+            self._room.take(8 * len(self.pool) * (2 * missing + VECTORS))
         at = int(torch.searchsorted(self.pool, point))
         self._steps.append(float(self.deficit[at]) / float(self.residual[at]) ** 0.5)
         return super().join(point)
 
+    def restrict(self, kept: torch.Tensor) -> None:
+        self._room.take(8 * int(kept.sum()) * (len(self._rows) + VECTORS))
+        super().restrict(kept)
+
     def rewind(self, size: int) -> None:
         """Forget all but the first `size` members."""
+        self._room.take(8 * len(self.pool) * (size + VECTORS))
         # A copy, so that the memory of the other rows is free.
         t, rows = self.similarity.t, self._rows[: size - 1].clone()
         self._rows = rows
@@ -82,6 +95,8 @@ class Cluster:
         Distinct points that may join, in increasing order.
     revisable : bool
         Whether to remember, at the price of n_pool numbers for each member.
+    room : Room
+        Where its memory comes from.
 
     Attributes
     ----------
@@ -92,12 +107,12 @@ class Cluster:
     """
 
     def __init__(
-        self, similarity: Similarity, first: int, pool: torch.Tensor, revisable: bool
+        self, similarity: Similarity, first: int, pool: torch.Tensor, revisable: bool, room: Room
     ) -> None:
         self.first = first
         self.size = 1
         self.revisable = revisable
-        self._growth = Rewindable(similarity, first, pool)
+        self._growth = Rewindable(similarity, first, pool, room)
         self._known = [self._growth.gains()]
 
     @property
@@ -185,6 +200,9 @@ class Run:
 
     def __init__(self, similarity: Similarity, first: int, *, revisable: bool = True) -> None:
         n, device = len(similarity), similarity.device
+        self._room = Room(similarity)
+        if revisable and similarity.table is None:
+            self._room.take(exact_bytes(n, 8) + 8 * n * VECTORS)
         # Looked up where there are many clusters, so that none has to keep points of its own.
         looked_up = replace(similarity.with_table(), points=None) if revisable else similarity
         self.similarity = looked_up
@@ -194,7 +212,9 @@ class Run:
         self._assigned[first] = True
         # Least gain of each point with any of the older clusters.
         self._least = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
-        self._clusters = [Cluster(looked_up, first, torch.arange(n, device=device), revisable)]
+        self._clusters = [
+            Cluster(looked_up, first, torch.arange(n, device=device), revisable, self._room)
+        ]
         self._least_before = [self._least]
         self._former: dict[int, Cluster] = {}
 
@@ -255,7 +275,7 @@ class Run:
         if own is None or int(outside[own.pool].sum()) < int(outside.sum()):
             outside[point] = True
             pool = torch.nonzero(outside)[:, 0]
-            own = Cluster(self.similarity, point, pool, self.revisable)
+            own = Cluster(self.similarity, point, pool, self.revisable, self._room)
         self._clusters.append(own)
         if self.revisable:
             self._least_before.append(self._least)
@@ -322,14 +342,20 @@ class ClusterAnswers:
 
     @classmethod
     def of(
-        cls, data: torch.Tensor, labels: np.ndarray, metric: Metric, t: float, solver: str
+        cls,
+        data: torch.Tensor,
+        labels: np.ndarray,
+        metric: Metric,
+        t: float,
+        solver: str,
+        tol: float = 1e-6,
     ) -> ClusterAnswers:
         """Solve the clusters of unprepared, labelled `data`."""
         own = [np.flatnonzero(labels == c) for c in range(int(labels.max(initial=-1)) + 1)]
         parts = class_similarities(data, own, metric)
         members = ClassAnswers([], [], metric.precomputed)
         if own:
-            members = ClassAnswers.of(parts, own, [t] * len(own), solver, data.device)
+            members = ClassAnswers.of(parts, own, [t] * len(own), solver, data.device, tol=tol)
         left = np.flatnonzero(labels < 0)
         noise = class_similarities(data, [left], metric)[0] if len(left) else None
         return cls(members, noise, left)
@@ -353,7 +379,8 @@ class ClusterAnswers:
         if self.noise is not None:
             columns = torch.from_numpy(self.noise_rows)
             own = Z[:, columns] if self.members.precomputed else Z
-            for rows in block_slices(len(Z), rows_per_block(32 * len(self.noise), len(Z))):
+            size = rows_per_block(32 * len(self.noise), len(Z), Z.device)
+            for rows in block_slices(len(Z), size):
                 on_noise = self.noise.query_distances(own[rows]).min(dim=1).values == 0
                 labels[rows] = labels[rows].masked_fill(on_noise, -1)
         return as_numpy(labels)

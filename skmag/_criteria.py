@@ -73,9 +73,12 @@ def left_out_scores(
     w, out = answers.weights, torch.empty_like(own.deficit)
     if len(w) == 1:
         return out.fill_(-1.0)
-    for rows in block_slices(len(out), rows_per_block(answers.factor.probe_bytes(), len(out))):
+    # Columns are whole, whatever a query takes.
+    column_bytes = max(answers.factor.probe_bytes(), 32 * len(w))
+    size = rows_per_block(column_bytes, len(out), out.device)
+    for rows in block_slices(len(out), size):
         index = own.nearest[rows]
-        others = w[:, None] - answers.factor.inverse_columns(index) * own.deficit[rows]
+        others = w[:, None] - answers.inverse_columns(index) * own.deficit[rows]
         below = others <= w[index]
         below[index, torch.arange(len(index), device=w.device)] = False
         out[rows] = -below.sum(0).to(torch.float64) / (len(w) - 1)

@@ -328,7 +328,7 @@ def _sums(
     least = torch.full_like(sums, torch.inf)
     nearest = torch.zeros(n, dtype=torch.int64, device=similarity.device)
     start = 0
-    for part in support.split(rows_per_block(32 * n, 256)):
+    for part in support.split(rows_per_block(32 * n, 256, similarity.device)):
         distance = similarity.distances_of(part)
         value, place = distance.min(0)
         closer = value < least

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil, comb
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmag._answers import Answers
-from skmag._arrays import ArrayKind, as_tensor, detached, resolve_device
+from skmag._arrays import ArrayKind, PortableEstimator, as_tensor, detached, resolve_device
 from skmag._compat import Interval, StrOptions, check_same_namespace, fit_context
-from skmag._metrics import Metric
-from skmag._permutations import Pool
+from skmag._moved_rows import MovedRows
+from skmag._out_of_memory import named_memory_errors
 from skmag._scale import check_scales
-from skmag._similarity import Similarity
-from skmag._solvers import stack_level
+from skmag._solvers import SOLVERS, stack_level
 from skmag._two_sample import (
     TwoSampleTestResult,
     checked_statistics,
     magnitude_two_sample_test,
 )
 from skmag._union import shared_metric
+
+# Up to this many rows of either sample block_size="auto" compares all rows at once.
+_COMPARED_AT_ONCE = 1000
+# Beyond it, the size of blocks: those of 250 rows take three times the time.
+_BLOCK_SIZE = 100
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class DriftReport:
     weights : array of shape (n_batch,)
         Weight of each row of the batch in the union of batch and reference, at the same scale:
         large for rows at the rim of all that is there, whether or not they moved. None where the
-        magnitude is not among the statistics.
+        magnitude is not among the statistics, and for unions of more than 20,000 points.
     test : TwoSampleTestResult
         The whole test, with all statistics at all scales.
 
@@ -94,7 +95,7 @@ class DriftReport:
     test: TwoSampleTestResult = field(repr=False)
 
 
-class MagnitudeDriftDetector(BaseEstimator):
+class MagnitudeDriftDetector(PortableEstimator, BaseEstimator):
     """Detector of drift: tests each new batch against a reference, and says which rows moved.
 
     Parameters
@@ -109,6 +110,18 @@ class MagnitudeDriftDetector(BaseEstimator):
     n_resamples : int, default=199
         Number of random labellings of each test. The least p-value is ``1 / (1 + n_resamples)``,
         and more where a batch and the reference are so small that there are fewer labellings.
+    block_size : int, "auto" or None, default="auto"
+        Most rows of the smaller sample in a block, as for :func:`magnitude_two_sample_test`; None
+        compares all rows at once. "auto" does so up to 1,000 rows of either, and takes 100 beyond.
+    max_blocks : int, default=None
+        Most blocks, with which the time of an answer grows; None takes every row of a batch.
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite", "cg", "sparse"}, default="auto"
+        As for :func:`weighting`; takes part in :meth:`report` only.
+    tol : float, default=1e-6
+        Relative tolerance of an iterative solver.
+    n_jobs : int, default=None
+        Jobs that share the work of a test. None is one, unless a
+        :obj:`joblib.parallel_backend` says otherwise.
     metric : str or callable, default="euclidean"
         As for :func:`weighting`, but not "precomputed".
     metric_params : dict, default=None
@@ -146,7 +159,18 @@ class MagnitudeDriftDetector(BaseEstimator):
     worse. A row that the other sample has too never counts as moved there, while the witness of the
     MMD sees that a place has become more or less dense.
 
-    A test takes O((n + m)^3) time once and O(min(n, m)^3) for each labelling and scale.
+    At once, a test of a batch of m rows beside n takes O((n + m)^3) operations,
+    O(min(n, m)^3) more for each labelling and scale, and ``8 (1 + 4 n_jobs) (n + m)^2`` bytes
+    beside the samples. By blocks of b rows it takes O(min(n, m) b^2) for each labelling and scale,
+    and ``128 (1 + 4 n_jobs) b^2`` bytes (6.4 million for 100 rows and one job) beside three
+    copies of the samples and what scikit-learn's ``working_memory`` allows. A batch beside a
+    reference that is more than three times as large is compared with so many of its rows, drawn
+    anew for each batch size but the same for batches that are as large.
+
+    A report takes all (n + m)^2 / 2 distances where the MMD decides, without storing them. Where
+    the magnitude distance decides it takes the weightings of both samples, of which those of more
+    than about 10,000 points answer from near points only, and `weights` that of the union, which
+    is left out beyond 20,000 points.
 
     References
     ----------
@@ -180,6 +204,11 @@ class MagnitudeDriftDetector(BaseEstimator):
         "statistics": [StrOptions({"magnitude", "mmd"}), "array-like"],
         "alpha": [Interval(Real, 0, 1, closed="neither")],
         "n_resamples": [Interval(Integral, 1, None, closed="left")],
+        "block_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+        "max_blocks": [Interval(Integral, 1, None, closed="left"), None],
+        "solver": [StrOptions({"auto", *SOLVERS})],
+        "tol": [Interval(Real, 0, 1, closed="neither")],
+        "n_jobs": [Integral, None],
         "metric": [str, callable],
         "metric_params": [dict, None],
         "device": [str, torch.device, None],
@@ -193,6 +222,11 @@ class MagnitudeDriftDetector(BaseEstimator):
         statistics: Any = ("magnitude", "mmd"),
         alpha: float = 0.05,
         n_resamples: int = 199,
+        block_size: Any = "auto",
+        max_blocks: int | None = None,
+        solver: str = "auto",
+        tol: float = 1e-6,
+        n_jobs: int | None = None,
         metric: Any = "euclidean",
         metric_params: dict[str, Any] | None = None,
         device: Any = None,
@@ -202,6 +236,11 @@ class MagnitudeDriftDetector(BaseEstimator):
         self.statistics = statistics
         self.alpha = alpha
         self.n_resamples = n_resamples
+        self.block_size = block_size
+        self.max_blocks = max_blocks
+        self.solver = solver
+        self.tol = tol
+        self.n_jobs = n_jobs
         self.metric = metric
         self.metric_params = metric_params
         self.device = device
@@ -233,6 +272,11 @@ class MagnitudeDriftDetector(BaseEstimator):
         checked_statistics(self.statistics)
         if self.t is not None:
             check_scales(self.t, "t")
+        if self.max_blocks is not None and self.block_size is None:
+            raise ValueError(
+                f"max_blocks={self.max_blocks!r} needs a block_size; with block_size=None all rows "
+                "are compared at once"
+            )
         # Each test learns its metric anew, from batch and reference.
         shared_metric([], self.metric, self.metric_params)
         if self.alpha < 1 / (1 + self.n_resamples):
@@ -243,6 +287,36 @@ class MagnitudeDriftDetector(BaseEstimator):
             )
         self.reference_ = ArrayKind.of(X).wrap(as_tensor(X, place))
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None) -> MagnitudeDriftDetector:
+        """Add rows to the reference; the first call is :meth:`fit`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Further rows from before any drift.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        MagnitudeDriftDetector
+            The detector, fitted on all rows so far.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not usable; the message names it.
+        """
+        if not hasattr(self, "reference_"):
+            return self.fit(X)
+        check_same_namespace(X, self, attribute="reference_", method="partial_fit")
+        X = validate_data(self, detached(X), reset=False)
+        place = resolve_device(self.device, X)
+        rows = torch.cat([as_tensor(own, place, copy=False) for own in (self.reference_, X)])
+        self.reference_ = ArrayKind.of(X).wrap(rows)
         return self
 
     def predict(self, X: Any) -> Any:
@@ -297,12 +371,13 @@ class MagnitudeDriftDetector(BaseEstimator):
         kind, place = ArrayKind.of(X), resolve_device(self.device, X)
         metric = shared_metric([self.reference_, X], self.metric, self.metric_params)
         name, t = result.deciding_statistic, result.deciding_scale
-        sets = as_tensor(self.reference_, place), as_tensor(X, place)
-        points, first, second = _pooled(*sets, metric, t)
-        lost, moved = _RANKINGS[name](points, first, second)
-        # Without the magnitude any metric will do, also one whose similarities have no inverse.
-        asked = "magnitude" in result.statistics
-        weights = union_weights(points, first, second) if asked else None
+        way_out = "statistics='mmd' and a smaller working_memory of scikit-learn need less"
+        with named_memory_errors(self.reference_.shape[0] + X.shape[0], way_out):
+            rows = MovedRows.of(as_tensor(self.reference_, place), as_tensor(X, place), metric, t)
+            lost, moved = rows.ranked(name, self.solver, self.tol)
+            # Without the magnitude any metric will do, also one without an inverse.
+            asked = "magnitude" in result.statistics
+            weights = rows.weights(self.solver, self.tol) if asked else None
         return DriftReport(
             drift=result.pvalue <= self.alpha,
             pvalue=result.pvalue,
@@ -328,13 +403,25 @@ class MagnitudeDriftDetector(BaseEstimator):
             statistics=self.statistics,
             n_resamples=self.n_resamples,
             rng=self._seed,
+            block_size=self._block_size(X.shape[0]),
+            max_blocks=self.max_blocks,
+            n_jobs=self.n_jobs,
             metric=self.metric,
             metric_params=self.metric_params,
             device=self.device,
         )
 
+    def _block_size(self, n_batch: int) -> int | None:
+        """Block size of the test of a batch."""
+        if self.block_size != "auto":
+            return None if self.block_size is None else int(self.block_size)
+        most = max(self.reference_.shape[0], n_batch)
+        return None if most <= _COMPARED_AT_ONCE else _BLOCK_SIZE
+
     def _warn_of_small_batches(self, n: int, m: int) -> None:
         """Warn where there are so few labellings that no p-value can reach alpha."""
+        if n + m > self.n_resamples:
+            return  # there are as many labellings at least
         labellings = comb(n + m, m)
         # Samples of equal size may change places: every statistic occurs twice.
         least = (2 if n == m else 1) / labellings
@@ -355,75 +442,3 @@ class MagnitudeDriftDetector(BaseEstimator):
         # them. No tag says so; this one has scikit-learn not ask for it.
         tags.non_deterministic = True
         return tags
-
-
-def _pooled(
-    first: torch.Tensor, second: torch.Tensor, metric: Metric, t: float
-) -> tuple[Similarity, torch.Tensor, torch.Tensor]:
-    """The distinct points of two sets, as the test tells them apart, and those of their rows."""
-    points = Similarity.of(torch.cat([first, second]), metric, t, name="X")
-    pool = Pool(points, points.group, np.arange(len(first))).resolved(t)
-    return pool.points, pool.group[: len(first)], pool.group[len(first) :]
-
-
-def residuals(
-    points: Similarity, first: torch.Tensor, second: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Residual of each row beside the other set.
-
-    Parameters
-    ----------
-    points : Similarity
-        Distinct points of both sets.
-    first, second : int64 tensor of shape (n_rows,)
-        Point of each row of either set.
-
-    Returns
-    -------
-    tuple of two tensors of shape (n_rows,)
-        Residuals of the rows of either set; zero for rows that the other set has too.
-    """
-    out = []
-    for own, other in ((first, second), (second, first)):
-        known = other.unique()
-        asked, where = own.unique(return_inverse=True)
-        answers = Answers.of(points.taken(known), "auto", points.device)
-        out.append(answers.probe(_as_queries(points, known, asked)).residual[where])
-    return out[0], out[1]
-
-
-def witnesses(
-    points: Similarity, first: torch.Tensor, second: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean similarity of each row to its own set less that to the other, as :func:`residuals`."""
-    v = torch.zeros(len(points), dtype=torch.float64, device=points.device)
-    for own, sign in ((first, 1.0), (second, -1.0)):
-        v += sign / len(own) * torch.bincount(own, minlength=len(v)).to(v)
-    # The entries of v add up to zero, so that zeta - 1 serves as well and keeps its digits.
-    witness = torch.zeros_like(v)
-    for rows in points.row_blocks():
-        block = torch.expm1(points.distances(rows, slice(rows.start, None)) * -points.t)
-        block.diagonal().zero_()
-        witness[rows] += block @ v[rows.start :]
-        witness[rows.stop :] += block[:, len(block) :].mT @ v[rows]
-    return witness[first], -witness[second]
-
-
-def union_weights(points: Similarity, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Weight of each row of the second set in the union; copies share a point's weight."""
-    every = torch.arange(len(points), device=points.device)
-    weights = Answers.of(points.taken(every), "auto", points.device).weights
-    copies = torch.bincount(torch.cat([first, second]), minlength=len(points))
-    return (weights / copies)[second]
-
-
-def _as_queries(points: Similarity, known: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-    """Some points as queries to the set of others, which was taken from the same points."""
-    if points.points is not None:
-        return points.points[asked]
-    assert points.table is not None
-    return points.table[asked][:, known]
-
-
-_Ranking = Callable[[Similarity, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-_RANKINGS: dict[str, _Ranking] = {"magnitude": residuals, "mmd": witnesses}

@@ -10,10 +10,43 @@ from __future__ import annotations
 
 import torch
 
+from skmag._arrays import block_slices, rows_per_block
 from skmag._similarity import Similarity
-from skmag._solvers import singular_share
+from skmag._solvers import available_memory, singular_share
 
 EPS = torch.finfo(torch.float64).eps
+# Vectors over the pool that are held, and that come and go while a point joins.
+VECTORS = 14
+# Share of the free memory that is taken before it is asked for again.
+_UNASKED = 1 / 16
+
+
+class Room:
+    """Memory for a growth that goes on, which is refused before it runs out.
+
+    Parameters
+    ----------
+    similarity : Similarity
+        The operator zeta of the whole set.
+    """
+
+    def __init__(self, similarity: Similarity) -> None:
+        self._n, self._device = len(similarity), similarity.device
+        self._unasked = 0.0
+
+    def take(self, needed: int) -> None:
+        """Raise MemoryError where so many further bytes are not to be had."""
+        self._unasked -= needed
+        if self._unasked >= 0:
+            return
+        free = available_memory(self._device)
+        if needed > free:
+            raise MemoryError(
+                f"a run of the clusterer over n={self._n:,} distinct points needs {needed:,} bytes "
+                f"more, but {free:,.0f} are free on {self._device}; with max_samples it finds the "
+                "clusters among so many of the rows, and labels the others by them"
+            )
+        self._unasked = _UNASKED * (free - needed)
 
 
 class Growth:
@@ -27,6 +60,9 @@ class Growth:
         Distinct point that the set begins with.
     pool : int64 tensor of shape (n_pool,), default=None
         Distinct points that may join, in increasing order; None for all.
+    room : int, default=0
+        Points beyond the first to make room for at once, ``8 n_pool`` bytes each. Beyond them room
+        is made as it is needed, for a quarter more each time.
 
     Attributes
     ----------
@@ -45,7 +81,11 @@ class Growth:
     """
 
     def __init__(
-        self, similarity: Similarity, first: int, pool: torch.Tensor | None = None
+        self,
+        similarity: Similarity,
+        first: int,
+        pool: torch.Tensor | None = None,
+        room: int = 0,
     ) -> None:
         self.similarity = similarity
         every = torch.arange(len(similarity), device=similarity.device)
@@ -58,7 +98,13 @@ class Growth:
         self.nearest_distance = self._anchor.clone()
         self.deficit = torch.expm1(-similarity.t * self._anchor).neg_()
         self.residual = torch.expm1(-2 * similarity.t * self._anchor).neg_()
-        self._rows = self.deficit.new_empty(0, len(self.pool))
+        self._rows = self.deficit.new_empty(room, len(self.pool))
+
+    @property
+    def missing_rows(self) -> int:
+        """Rows that have to be made room for before the next point can join; mostly none."""
+        done = len(self.members) - 1
+        return 0 if done < len(self._rows) else done + max(16, done // 4)
 
     def gains(self) -> torch.Tensor:
         """Growth of the magnitude with each candidate, (1 - h)^2 / r, zero for members."""
@@ -122,8 +168,14 @@ class Growth:
             return similarity.table[point][self.pool]
         assert similarity.points is not None
         assert self._points is not None
-        own = similarity.points[point : point + 1]
-        distance = similarity.metric.block(own, self._points)[0]
+        own, others = similarity.points[point : point + 1], self._points
+        # A block may hold the differences of all pairs.
+        size = rows_per_block(24 * (others.shape[1] + 2), len(others))
+        parts = [
+            similarity.metric.block(own, others[rows])[0]
+            for rows in block_slices(len(others), size)
+        ]
+        distance = parts[0] if len(parts) == 1 else torch.cat(parts)
         return distance.masked_fill_(self.pool == point, 0.0)
 
     def _settle(self) -> None:
@@ -146,8 +198,8 @@ class Growth:
             )
 
     def _keep_row(self, done: int, row: torch.Tensor) -> None:
-        if done == len(self._rows):
-            grown = row.new_empty(max(16, 2 * done), len(row))
+        if missing := self.missing_rows:
+            grown = row.new_empty(missing, len(row))
             grown[:done] = self._rows
             self._rows = grown
         self._rows[done] = row

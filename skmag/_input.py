@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+import joblib
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -104,3 +105,19 @@ def check_tol(tol: Any) -> float:
 def rounding_of(array: Any) -> float:
     """Asymmetry that counts as rounding in a table of this precision."""
     return 1e-5 if "float32" in str(getattr(array, "dtype", "")) else 1e-10
+
+
+def fitted_with(estimator: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Parameters of an estimator as they are now, to compare later."""
+    return {name: getattr(estimator, name) for name in names}
+
+
+def check_continued(estimator: Any, before: Mapping[str, Any]) -> None:
+    """Raise ValueError if a parameter has changed since `before`, from :func:`fitted_with`."""
+    for name, value in before.items():
+        now = getattr(estimator, name)
+        if now is not value and joblib.hash(now) != joblib.hash(value):
+            raise ValueError(
+                f"partial_fit goes on with {name}={value!r}, but it has been set to {now!r}; call "
+                "fit to begin anew"
+            )

@@ -15,7 +15,7 @@ from skmag._arrays import ArrayKind, as_numpy, resolve_device
 from skmag._class_answers import ClassAnswers, class_rows, class_similarities
 from skmag._class_scores import refuse_indefinite
 from skmag._criteria import scores
-from skmag._input import MetricLike, check_2d, validated_tensor
+from skmag._input import MetricLike, check_2d, check_tol, validated_tensor
 from skmag._metrics import resolve_metric
 from skmag._scale import check_scale, resolve_scale
 from skmag._similarity import Similarity
@@ -32,6 +32,7 @@ def label_quality_scores(
     metric: MetricLike = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     solver: str = "auto",
+    tol: float = 1e-6,
     device: str | torch.device | None = None,
     n_jobs: int | None = None,
 ) -> Any:
@@ -59,8 +60,10 @@ def label_quality_scores(
         As for :func:`weighting`.
     metric_params : mapping, default=None
         Further arguments of the metric.
-    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
-        As for :func:`weighting`.
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite", "cg", "sparse"}, default="auto"
+        As for :class:`MagnitudeClassifier`.
+    tol : float, default=1e-6
+        Relative tolerance of the magnitude, for solvers that iterate; between 0 and 1.
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
         Where to compute; None follows `X`.
     n_jobs : int, default=None
@@ -99,7 +102,8 @@ def label_quality_scores(
     no evidence, ``1 / n_classes``.
 
     "residual" factors one matrix a class (8 n_c^2 bytes for n_c rows), "potential" also one for
-    all rows (8 n^2 bytes).
+    all rows (8 n^2 bytes). Beyond 5,000 rows in a class "auto" asks the points near each row
+    instead, in memory that grows with n, see :class:`MagnitudeClassifier`.
 
     References
     ----------
@@ -130,13 +134,14 @@ def label_quality_scores(
     median = whole.median_distance() if scale is None else 1.0
     scale = resolve_scale(scale, criterion, median)
     parts = class_similarities(data, rows, resolved)
-    answers = ClassAnswers.of(parts, rows, [scale] * len(rows), solver, place, n_jobs)
+    asked: dict[str, Any] = {"tol": check_tol(tol), "residuals_only": criterion == "residual"}
+    answers = ClassAnswers.of(parts, rows, [scale] * len(rows), solver, place, n_jobs, **asked)
     refuse_indefinite(answers, criterion, classes)
     if criterion == "residual":
         points = resolved.points(data, "X")
         score = _residual_shares(answers, points, codes, n_jobs)
     else:
-        score = _potential_ratios(answers, Answers.of(whole.at(scale), solver, place))
+        score = _potential_ratios(answers, Answers.of(whole.at(scale), solver, place, **asked))
     return kind.wrap(_judged_by_copies(score, as_numpy(whole.group), codes))
 
 

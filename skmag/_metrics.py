@@ -13,7 +13,7 @@ from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import PAIRWISE_BOOLEAN_FUNCTIONS
 from sklearn.neighbors import VALID_METRICS
 
-from skmag._arrays import as_numpy, block_slices
+from skmag._arrays import as_numpy, block_slices, on_host, rows_per_block
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -21,13 +21,13 @@ _ALIASES = {"l2": "euclidean", "l1": "cityblock", "manhattan": "cityblock"}
 _TORCH_METRICS = ("euclidean", "cityblock", "chebyshev", "minkowski", "cosine")
 
 # From this many features on a matrix product beats differences; measured on two AVX-512 cores.
-_GEMM_FEATURES = 24
+GEMM_FEATURES = 24
 # |a|^2 + |b|^2 - 2ab loses eps (|a|^2 + |b|^2); below this share of it the loss would pass 1e-13.
-_GEMM_SHARE = 1e-2
-# Entries of an array of differences, 32 MB.
+GEMM_SHARE = 1e-2
+# Entries of an array of differences on the CPU, 32 MB.
 _POWER_ENTRIES = 2**22
 # Squares of coordinates outside these bounds lose digits or overflow.
-_SAFE_COORDINATES = (1e-100, 1e100)
+SAFE_COORDINATES = (1e-100, 1e100)
 
 
 @dataclass(frozen=True)
@@ -183,32 +183,36 @@ def _rescaled(
 ) -> torch.Tensor:
     """Apply a norm's `compute` within the range where squares neither overflow nor vanish."""
     sizes = A.abs().amax(1), B.abs().amax(1)
-    largest = max(float(size.max()) for size in sizes)
-    if largest == 0 or _SAFE_COORDINATES[0] < largest < _SAFE_COORDINATES[1]:
+    largest = float(torch.maximum(*(size.max() for size in sizes)))
+    if largest == 0 or SAFE_COORDINATES[0] < largest < SAFE_COORDINATES[1]:
         return compute(A, B)
     # A power of two rounds nothing.
     unit = 2.0 ** int(np.frexp(largest)[1] - 1)
     out = compute(A / unit, B / unit).mul_(unit)
     # Rows that vanish beside the largest ones have distances of their own.
-    i, j = (torch.nonzero(size < largest * _SAFE_COORDINATES[0])[:, 0] for size in sizes)
+    i, j = (torch.nonzero(size < largest * SAFE_COORDINATES[0])[:, 0] for size in sizes)
     if len(i) and len(j):
         out[i[:, None], j] = _rescaled(compute, A[i], B[j])
     return out
 
 
 def _cityblock(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
-    return torch.cdist(A, B, p=1.0)
+    return torch.cdist(A, B, p=1.0) if on_host(A) else by_planes(A, B, 1.0)
 
 
 def _chebyshev(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
-    return torch.cdist(A, B, p=float("inf"))
+    infinity = float("inf")
+    return torch.cdist(A, B, p=infinity) if on_host(A) else by_planes(A, B, infinity)
 
 
 def _power_norm(A: torch.Tensor, B: torch.Tensor, p: float) -> torch.Tensor:
     """Minkowski distance with every difference divided by the pair's greatest, so that no power
     leaves the range of floats."""
     out = torch.empty(len(A), len(B), dtype=A.dtype, device=A.device)
-    for rows in block_slices(len(A), max(1, _POWER_ENTRIES // max(1, B.numel()))):
+    size = max(1, _POWER_ENTRIES // max(1, B.numel()))
+    if not on_host(A):
+        size = rows_per_block(8 * (B.numel() + 4 * len(B)), len(A), A.device)
+    for rows in block_slices(len(A), size):
         gap = (A[rows, None] - B).abs_()
         greatest = gap.amax(-1)
         gap.div_(greatest.clamp_min(torch.finfo(A.dtype).tiny)[..., None])
@@ -217,29 +221,86 @@ def _power_norm(A: torch.Tensor, B: torch.Tensor, p: float) -> torch.Tensor:
 
 
 def _euclidean(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
-    compute = _euclidean_differences if A.shape[1] < _GEMM_FEATURES else _euclidean_gemm
+    compute = _euclidean_differences if A.shape[1] < GEMM_FEATURES else _euclidean_gemm
     return _rescaled(compute, A, B)
 
 
 def _euclidean_differences(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    if not on_host(A):
+        return by_planes(A, B)
     return torch.cdist(A, B, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def by_planes(A: torch.Tensor, B: torch.Tensor, p: float = 2.0) -> torch.Tensor:
+    """Distances by one feature after the other.
+
+    torch's own loop over pairs starts a block of threads for each pair on CUDA, most of which have
+    nothing to do where features are few.
+
+    Parameters
+    ----------
+    A, B : tensors of shape (n_a, n_features) and (n_b, n_features)
+        Points whose squares stay in range.
+    p : {1, 2, inf}, default=2
+        Order of the norm.
+
+    Returns
+    -------
+    tensor of shape (n_a, n_b)
+        Distances.
+    """
+    out = torch.zeros(len(A), len(B), dtype=A.dtype, device=A.device)
+    gap = torch.empty_like(out)
+    for a, b in zip(A.mT.contiguous(), B.mT.contiguous(), strict=True):
+        torch.sub(a[:, None], b, out=gap)
+        if p == 2:
+            out.addcmul_(gap, gap)
+        elif p == 1:
+            out.add_(gap.abs_())
+        else:
+            torch.maximum(out, gap.abs_(), out=out)
+    return out.sqrt_() if p == 2 else out
+
+
 def _euclidean_gemm(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
-    """Distances by a matrix product where it keeps its digits, by differences elsewhere."""
+    return gemm_distances(A, B)[0]
+
+
+def gemm_distances(
+    A: torch.Tensor, B: torch.Tensor, close: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances by a matrix product where it keeps its digits, by differences elsewhere.
+
+    Parameters
+    ----------
+    A, B : tensors of shape (n_a, n_features) and (n_b, n_features)
+        Points whose squares stay in range.
+    close : int64 tensor of shape (n_pairs, 2), default=None
+        Pairs for which the product loses digits, where they are known. To find them makes the
+        host wait for a device.
+
+    Returns
+    -------
+    distances : tensor of shape (n_a, n_b)
+        Euclidean distances.
+    close : int64 tensor of shape (n_pairs, 2)
+        These pairs.
+    """
     center = B.mean(0)
     U, V = A - center, B - center
     squares = U.square().sum(1)[:, None] + V.square().sum(1)
     out = torch.addmm(squares, U, V.mT, alpha=-2)
-    close = torch.nonzero(out < squares.mul_(_GEMM_SHARE))
+    if close is None:
+        close = torch.nonzero(out < squares.mul_(GEMM_SHARE))
+    del squares
     out.clamp_(min=0).sqrt_()
     if 5 * len(close) > out.numel():
-        return _euclidean_differences(A, B)
+        return _euclidean_differences(A, B), close
     chunk = max(1, out.numel() // A.shape[1])
     for pairs in close.split(chunk):
         i, j = pairs.T
         out[i, j] = torch.linalg.vector_norm(A[i] - B[j], dim=1)
-    return out
+    return out, close
 
 
 def _unit_vectors(points: torch.Tensor, name: str) -> torch.Tensor:
@@ -256,9 +317,13 @@ def _unit_vectors(points: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def _cosine(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    return cosine_of(_euclidean(A, B))
+
+
+def cosine_of(distance: torch.Tensor) -> torch.Tensor:
+    """Cosine distances of unit vectors from their Euclidean ones, which are overwritten."""
     # 1 - ab = |a - b|^2 / 2 on unit vectors keeps the digits of small angles. Below a few
     # roundings of the normalization two directions are the same.
-    distance = _euclidean(A, B)
     return distance.masked_fill_(distance <= 8 * EPS, 0.0).square_().div_(2)
 
 

@@ -14,10 +14,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmag._answers import Answers
-from skmag._arrays import ArrayKind, as_numpy, detached, resolve_device
+from skmag._arrays import ArrayKind, PortableEstimator, as_numpy, detached, resolve_device
 from skmag._class_answers import sample_median
 from skmag._compat import Interval, RealNotInt, StrOptions, check_same_namespace, fit_context
-from skmag._input import query_tensor, validated_tensor
+from skmag._input import check_continued, fitted_with, query_tensor, validated_tensor
 from skmag._metrics import resolve_metric
 from skmag._outlier_scores import (
     CRITERIA,
@@ -33,6 +33,21 @@ from skmag._scale import check_scale, resolve_scale
 from skmag._similarity import Similarity
 from skmag._solvers import SOLVERS
 
+# What a fit cannot be continued without.
+_LEARNT_FROM = (
+    "t",
+    "criterion",
+    "novelty",
+    "n_estimators",
+    "max_samples",
+    "metric",
+    "metric_params",
+    "solver",
+    "solver_params",
+    "tol",
+    "device",
+)
+
 
 def _labels_training_data(estimator: MagnitudeOutlierDetector) -> bool:
     if estimator.novelty:
@@ -43,7 +58,18 @@ def _labels_training_data(estimator: MagnitudeOutlierDetector) -> bool:
     return True
 
 
-class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
+def _holds_points(estimator: MagnitudeOutlierDetector) -> bool:
+    if estimator.metric == "precomputed":
+        raise AttributeError(
+            "partial_fit needs points, which metric='precomputed' does not hold; use fit with the "
+            "distances between all rows"
+        )
+    return True
+
+
+class MagnitudeOutlierDetector(
+    CallbackSupportMixin, OutlierMixin, PortableEstimator, BaseEstimator
+):
     """Outlier and novelty detector that asks how much room the other points leave at a point.
 
     By default a point is scored by its mean residual (the kriging variance under the similarity
@@ -82,8 +108,14 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
         As for :func:`weighting`; "precomputed" takes distances.
     metric_params : dict, default=None
         Further arguments of the metric.
-    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
-        As for :func:`weighting`.
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite", "cg", "sparse"}, default="auto"
+        How the weightings answer, as for :class:`MagnitudeClassifier`: "auto" factors subsamples,
+        and whole sets of up to 5,000 points (20,000 under the default metric), and asks the points
+        near each query where the set has more.
+    tol : float, default=1e-6
+        Relative tolerance of the magnitudes, for "cg" and "sparse"; between 0 and 1.
+    solver_params : dict, default=None
+        Further arguments of "cg" or "sparse", such as ``{"n_neighbors": 50}``.
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
         Where to compute; None follows `X`.
     n_jobs : int, default=None
@@ -126,8 +158,12 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
     Copies of a point speak for it: leaving one out leaves the others. In the rules of the whole
     set a point is left out with all its copies.
 
-    Bagged residuals take O(n n_estimators max_samples) time and O(n max_samples) memory. The other
-    rules factor one similarity matrix (8 n^2 bytes).
+    Bagged residuals take O(n n_estimators max_samples) time, and memory of at most four times the
+    training data, 100 bytes a row and four times the working memory, in each of `n_jobs` threads.
+    The other rules factor one similarity matrix (8 n^2 bytes) up to 5,000 points, or 20,000 under
+    the default metric; beyond, near points answer in at most eight times the memory of the training
+    data, and residuals are bounds from above. Under the default metric near points explain far
+    less than all do: choose ``metric="euclidean"`` for rules of a large whole set.
 
     The default metric sums the deviations of the features, as isolation forests look at one
     feature at a time; on six sets of ADBench it ranks outliers better than the Euclidean one.
@@ -168,6 +204,8 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
         "metric": [str, callable],
         "metric_params": [dict, None],
         "solver": [StrOptions({"auto", *SOLVERS})],
+        "tol": [Interval(Real, 0, 1, closed="neither")],
+        "solver_params": [dict, None],
         "device": [str, torch.device, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -186,6 +224,8 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
         metric: Any = "cityblock",
         metric_params: dict[str, Any] | None = None,
         solver: str = "auto",
+        tol: float = 1e-6,
+        solver_params: dict[str, Any] | None = None,
         device: Any = None,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -200,6 +240,8 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
         self.metric = metric
         self.metric_params = metric_params
         self.solver = solver
+        self.tol = tol
+        self.solver_params = solver_params
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -240,15 +282,82 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
         self.t_ = resolve_scale(scale, self.criterion, median)
         samples = self._samples(len(data)) if self._bagged() else []
         self.__dict__.pop("candidates_", None)
+        self.__dict__.pop("_whole", None)
+        self._fitted_with = fitted_with(self, _LEARNT_FROM)
         with fit_task(self, len(samples), X) as steps:
-            self._scorer, scores, candidates = self._weigh(data, samples, steps)
+            self._learn(kind, *self._weigh(data, samples, steps))
+        return self
+
+    @available_if(_holds_points)
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None) -> MagnitudeOutlierDetector:
+        """Let more training points join.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_new, n_features)
+            Training points.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        MagnitudeOutlierDetector
+            The detector of all points so far. The scale is that of the first call. Rules of the
+            whole set score every row anew: a factor grows by Schur complements
+            (weighting-vector-applications, section 2.1), near points are searched among more, and
+            weights from "sparse" and "cg" are solved for again. Subsamples exchange some of their
+            rows, so that every row so far is as likely to be in them, and keep the size that the
+            first call gave them; they do not remember other rows, so that `scores_` holds for each
+            row its score at the time when it joined, and copies in earlier batches do not count.
+            There is no such method where ``metric="precomputed"``, which holds no points.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not usable, or a parameter has been set to something else since the
+            first call.
+        MemoryError
+            If a factor does not fit any more.
+        """
+        if not hasattr(self, "_scorer"):
+            return self.fit(X)
+        check_continued(self, self._fitted_with)
+        check_same_namespace(X, self, attribute="scores_", method="partial_fit")
+        X = validate_data(self, detached(X), reset=False)
+        Z = query_tensor(X, "X", self._metric, X.shape[1], self._scorer.device)
+        self._learn(ArrayKind.of(X), *self._joined(Z))
+        return self
+
+    def _joined(self, Z: torch.Tensor) -> tuple[Scorer, torch.Tensor, torch.Tensor | None]:
+        """Scorer of all rows so far and of prepared new ones, as :meth:`_weigh` returns it."""
+        scorer = self._scorer
+        if isinstance(scorer, BaggedResidual):
+            known = torch.from_numpy(as_numpy(self.scores_)).to(Z.device)
+            bag, scores = scorer.joined(Z, len(known), self._generator(len(known)), self._size)
+            return bag, torch.cat([known, scores]), None
+        if isinstance(scorer, WholeSet):
+            return *scorer.joined(Z), None
+        answers = self._whole.extended(Z)
+        points = answers.similarity.points
+        assert points is not None
+        return self._by_inliers(answers, answers.similarity.to_rows(points))
+
+    def _generator(self, n: int) -> np.random.Generator:
+        """What draws the exchange of subsamples after `n` rows."""
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        return np.random.default_rng([seed, n])
+
+    def _learn(
+        self, kind: ArrayKind, scorer: Scorer, scores: torch.Tensor, candidates: Any
+    ) -> None:
+        self._scorer = scorer
         if candidates is not None:
             self.candidates_ = kind.wrap(candidates)
-        parts = self._scorer.parts if isinstance(self._scorer, BaggedResidual) else []
+        parts = scorer.parts if isinstance(scorer, BaggedResidual) else []
         self.estimators_samples_ = [as_numpy(part.rows) for part in parts]
         self.scores_ = kind.wrap(scores)
         self.offset_ = self._offset(as_numpy(scores))
-        return self
 
     @available_if(_labels_training_data)
     def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> Any:
@@ -327,6 +436,7 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
         rng, size = check_random_state(self.random_state), self.max_samples
         if not isinstance(size, Integral):
             size = max(1, round(size * n))
+        self._size = size
         size = min(size, n)
         return [np.sort(rng.choice(n, size, replace=False)) for _ in range(self.n_estimators)]
 
@@ -334,16 +444,28 @@ class MagnitudeOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator
         self, data: torch.Tensor, samples: list[np.ndarray], steps: Steps
     ) -> tuple[Scorer, torch.Tensor, torch.Tensor | None]:
         """Scorer of unprepared `data`, the scores of its rows, and which rows are candidates."""
-        metric, t, solver = self._metric, self.t_, self.solver
+        metric, t, solver, asked = self._metric, self.t_, self.solver, self._solving()
         if samples:
-            bag = BaggedResidual.of(data, metric, t, samples, solver, self.n_jobs, steps)
+            bag = BaggedResidual.of(data, metric, t, samples, solver, self.n_jobs, steps, **asked)
             return *bag, None
-        answers = Answers.of(Similarity.of(data, metric, t), solver, data.device)
+        only = self.criterion == "residual"
+        similarity = Similarity.of(data, metric, t)
+        answers = Answers.of(similarity, solver, data.device, residuals_only=only, **asked)
         if self.criterion != "paper":
             return *WholeSet.of(answers, self.criterion, self.novelty), None
-        scorer, candidates = InlierGain.of(answers, solver)
-        rows = answers.similarity.to_rows(candidates)
-        return scorer, scorer.score(metric.points(data, "X")), rows
+        return self._by_inliers(answers, metric.points(data, "X"))
+
+    def _by_inliers(
+        self, answers: Answers, points: torch.Tensor
+    ) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
+        """What the paper's rule makes of the weighting of all rows, which more rows may join."""
+        self._whole = answers
+        scorer, candidates = InlierGain.of(answers, self.solver, **self._solving())
+        return scorer, scorer.score(points), answers.similarity.to_rows(candidates)
+
+    def _solving(self) -> dict[str, Any]:
+        """What solvers are told."""
+        return {"tol": self.tol, "solver_params": self.solver_params}
 
     def _offset(self, scores: np.ndarray) -> float:
         if self.contamination != "auto":

@@ -87,16 +87,49 @@ class Subsample(Part):
         metric: Metric,
         t: float,
         solver: str,
+        **asked: Any,
     ) -> tuple[Subsample, torch.Tensor]:
         """Weigh some rows of unprepared `data`; also return the residual of all as `queries`."""
         index = torch.from_numpy(rows).to(data.device)
         own = data[index][:, index] if metric.precomputed else data[index]
-        answers = Answers.of(Similarity.of(own, metric, t), solver, data.device)
+        similarity = Similarity.of(own, metric, t)
+        answers = Answers.of(similarity, solver, data.device, residuals_only=True, **asked)
         refuse_indefinite(answers, "residual")
         part = cls(index, answers, answers.similarity.counts)
         probe = part.probe(queries)
         on = probe.nearest[probe.on_point]
         part.copies = torch.bincount(on, minlength=len(part.copies)).to(torch.float64)
+        return part, part.left_out(probe)
+
+    def joined(
+        self, Z: torch.Tensor, leaving: np.ndarray, joining: np.ndarray, first: int
+    ) -> tuple[Subsample, torch.Tensor]:
+        """Exchange some rows for others; also return the residuals of all new rows.
+
+        Parameters
+        ----------
+        Z : tensor of shape (n_new, n_features)
+            Prepared new rows of the whole set.
+        leaving : int64 ndarray
+            Which rows of the part leave.
+        joining : int64 ndarray
+            Which rows of `Z` join.
+        first : int
+            Number of the first new row in the whole set.
+        """
+        new = torch.from_numpy(joining).to(self.device)
+        answers = self.answers.extended(Z[new]) if len(joining) else self.answers
+        copies = torch.zeros_like(answers.similarity.counts)
+        copies[: len(self.copies)] = self.copies
+        rows = torch.cat([self.rows, first + new])
+        if len(leaving):
+            stays = torch.ones(len(rows), dtype=torch.bool, device=self.device)
+            stays[torch.from_numpy(leaving).to(self.device)] = False
+            copies = copies[answers.similarity.group[stays].unique()]
+            answers, rows = answers.dropped(leaving), rows[stays]
+        part = Subsample(rows, answers, copies)
+        probe = part.probe(Z)
+        part.copies += torch.bincount(probe.nearest[probe.on_point], minlength=len(copies))
         return part, part.left_out(probe)
 
     def residual(self, Z: torch.Tensor) -> torch.Tensor:
@@ -141,17 +174,53 @@ class BaggedResidual:
         solver: str = "auto",
         n_jobs: int | None = None,
         steps: Steps = iter,
+        **asked: Any,
     ) -> tuple[BaggedResidual, torch.Tensor]:
         """Weigh subsamples of unprepared `data` given by their rows; also score every row."""
         parts, total, queries = [], data.new_zeros(len(data)), metric.points(data, "X")
         run = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")
         # A step ends when the next is handed out: workers are not interrupted.
         for part, residual in run(
-            delayed(Subsample.of)(data, queries, rows, metric, t, solver) for rows in steps(samples)
+            delayed(Subsample.of)(data, queries, rows, metric, t, solver, **asked)
+            for rows in steps(samples)
         ):
             parts.append(part)
             total += residual
         return cls(parts, n_jobs), -total / len(parts)
+
+    def joined(
+        self, Z: torch.Tensor, first: int, rng: np.random.Generator, most: int
+    ) -> tuple[BaggedResidual, torch.Tensor]:
+        """Let new rows join, so that every row so far is as likely to be in each subsample.
+
+        Parameters
+        ----------
+        Z : tensor of shape (n_new, n_features)
+            Prepared new rows.
+        first : int
+            Number of rows so far.
+        rng : numpy Generator
+            Draws who leaves and who joins.
+        most : int
+            Rows that a subsample is to have, if there are so many.
+
+        Returns
+        -------
+        scorer : BaggedResidual
+            The new subsamples.
+        scores : tensor of shape (n_new,)
+            Scores of the new rows, left out.
+        """
+        exchanged = [_exchange(len(part.rows), first, len(Z), most, rng) for part in self.parts]
+        run = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
+        parts, total = [], Z.new_zeros(len(Z))
+        for part, residual in run(
+            delayed(part.joined)(Z, *rows, first)
+            for part, rows in zip(self.parts, exchanged, strict=True)
+        ):
+            parts.append(part)
+            total += residual
+        return BaggedResidual(parts, self.n_jobs), -total / len(parts)
 
     @property
     def device(self) -> torch.device:
@@ -168,6 +237,20 @@ class BaggedResidual:
 
     def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> BaggedResidual:
         return BaggedResidual([converted(part, converter)[0] for part in self.parts], self.n_jobs)
+
+
+def _exchange(
+    size: int, n_old: int, n_new: int, most: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a random subsample that leave, and new rows that join, when `n_new` rows come.
+
+    A subsample of all rows has a hypergeometric number of new ones; who they are, and which old
+    ones stay, is drawn evenly.
+    """
+    wanted = min(most, n_old + n_new)
+    joining = rng.hypergeometric(n_new, n_old, wanted)
+    leaving = rng.choice(size, size - (wanted - joining), replace=False)
+    return np.sort(leaving), np.sort(rng.choice(n_new, joining, replace=False))
 
 
 @dataclass
@@ -201,6 +284,10 @@ class WholeSet(Portable):
         """Where queries are taken."""
         return self.answers.similarity.device
 
+    def joined(self, Z: torch.Tensor) -> tuple[WholeSet, torch.Tensor]:
+        """Let prepared points join; also score every row so far, as :meth:`of` does."""
+        return self.of(self.answers.extended(Z), self.criterion, self.novelty)
+
     def score(self, Z: torch.Tensor) -> torch.Tensor:
         """Minus the residual, minus the gain, or the potential of each prepared query."""
         probe = self.answers.probe(Z)
@@ -228,7 +315,7 @@ class InlierGain(Part):
     """
 
     @classmethod
-    def of(cls, answers: Answers, solver: str) -> tuple[InlierGain, torch.Tensor]:
+    def of(cls, answers: Answers, solver: str, **asked: Any) -> tuple[InlierGain, torch.Tensor]:
         """Make the scorer; also return which distinct points are candidates."""
         refuse_indefinite(answers, "paper")
         candidates = outlier_candidates(answers.weights)
@@ -245,7 +332,7 @@ class InlierGain(Part):
                 "weights are negative; use a larger t or another criterion"
             )
         inliers, _ = similarity.dropped(as_numpy(left))
-        return cls(rows, Answers.of(inliers, solver, similarity.device)), candidates
+        return cls(rows, Answers.of(inliers, solver, similarity.device, **asked)), candidates
 
     def score(self, Z: torch.Tensor) -> torch.Tensor:
         """Minus the gain of each prepared query."""

@@ -18,7 +18,7 @@ from math import comb
 import numpy as np
 import torch
 
-from skmag._arrays import as_numpy, block_slices, rows_per_block
+from skmag._arrays import as_numpy, block_slices, on_host, rows_per_block
 from skmag._metrics import Metric
 from skmag._similarity import Similarity
 from skmag._solvers import (
@@ -38,8 +38,9 @@ _SPREAD = 1e-12
 _TIE = 1e-8
 # Entries of the blocks of one batch on the CPU: beyond it, caches overflow without any gain.
 _ENTRIES = 2**19
-# Matrices of this order that are held at once: distances, zeta and its factor and inverse.
-_MATRICES = 5
+# Matrices of the pool's order that each statistic holds at once: zeta, its factor and its inverse,
+# with room for one more.
+_MATRICES = 4
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class Pool:
         """Pool two samples of unprepared points."""
         every = as_numpy(torch.cat([X, Y])) + 0.0
         distinct, label = np.unique(every, axis=0, return_inverse=True)
+        if metric.on_host:
+            # Such a metric is asked for all distances at once.
+            check_room(len(distinct), 1, X.device)
         points = Similarity.of(torch.from_numpy(distinct).to(X.device), metric, name="X and Y")
         group = as_numpy(points.group)[label.reshape(-1)]
         order = np.argsort(group, kind="stable")
@@ -77,15 +81,20 @@ class Pool:
         """Number of rows of each distinct point."""
         return torch.bincount(self.group, minlength=len(self.points)).to(torch.float64)
 
-    def with_table(self) -> Pool:
-        """Return the same pool with its distances stored, or refuse where they do not fit."""
-        n, device = len(self.points), self.points.device
-        needed, free = _MATRICES * exact_bytes(n, 8), available_memory(device)
-        if needed > free:
-            raise MemoryError(
-                f"the permutation test needs {needed:,} bytes for n={n:,} distinct points of both "
-                f"samples, but {free:,.0f} are free on {device}; test random subsets"
-            )
+    def with_table(self, n_at_once: int = 1) -> Pool:
+        """Return the same pool with its distances stored, or refuse where they do not fit.
+
+        Parameters
+        ----------
+        n_at_once : int, default=1
+            Statistics that will be worked on together, each with matrices of its own.
+
+        Returns
+        -------
+        Pool
+            The same rows.
+        """
+        check_room(len(self.points), n_at_once, self.points.device)
         return Pool(self.points.with_table(), self.group, self.smaller)
 
     def resolved(self, t: float) -> Pool:
@@ -123,14 +132,46 @@ class Labellings:
         Draws do not look at who has which rows.
         """
         n, k = len(pool.group), len(pool.smaller)
-        complete = comb(n, k) <= n_resamples
-        if complete:
-            every = np.array(list(combinations(range(n), k)), dtype=np.int64)
-            observed = int(np.flatnonzero((every == pool.smaller).all(1))[0])
-        else:
-            drawn = [rng.permutation(n)[:k] for _ in range(n_resamples)]
-            every, observed = np.sort(np.vstack([pool.smaller, *drawn]), axis=1), 0
-        return cls(torch.from_numpy(every).to(pool.group.device), observed, complete)
+        if comb(n, k) > n_resamples:
+            return cls.drawn(pool, n_resamples, rng)
+        every = np.array(list(combinations(range(n), k)), dtype=np.int64)
+        observed = int(np.flatnonzero((every == pool.smaller).all(1))[0])
+        return cls(torch.from_numpy(every).to(pool.group.device), observed, True)
+
+    @classmethod
+    def drawn(cls, pool: Pool, n_resamples: int, rng: np.random.Generator) -> Labellings:
+        """The observed one, and `n_resamples` random ones, however few there are."""
+        n, k = len(pool.group), len(pool.smaller)
+        drawn = [rng.permutation(n)[:k] for _ in range(n_resamples)]
+        every = np.sort(np.vstack([pool.smaller, *drawn]), axis=1)
+        return cls(torch.from_numpy(every).to(pool.group.device), 0, False)
+
+
+def check_room(n: int, n_at_once: int, device: torch.device) -> None:
+    """Raise MemoryError where the matrices of a pool do not fit.
+
+    Parameters
+    ----------
+    n : int
+        Distinct points of the pool.
+    n_at_once : int
+        Statistics that are worked on together; the distances serve all.
+    device : torch.device
+        Where the matrices are to live.
+
+    Raises
+    ------
+    MemoryError
+        The message names n, the bytes and what needs less.
+    """
+    needed, free = (1 + _MATRICES * n_at_once) * exact_bytes(n, 8), available_memory(device)
+    if needed > free:
+        jobs = f" worked on by {n_at_once} jobs" if n_at_once > 1 else ""
+        raise MemoryError(
+            f"the permutation test needs {needed:,} bytes for n={n:,} distinct points of both "
+            f"samples{jobs}, but {free:,.0f} are free on {device}; a smaller block_size, such as "
+            "block_size=100, has the samples compared in blocks"
+        )
 
 
 def magnitude_distances(
@@ -165,8 +206,8 @@ def magnitude_distances(
     whole = _Whole.of(pool.points)
     counts, has_copies = pool.counts, len(pool.points) < len(pool.group)
     k = chosen.shape[1]
-    most = max(1, _ENTRIES // k**2) if chosen.device.type == "cpu" else len(chosen)
-    size = min(batch or rows_per_block(32 * k * k, most), len(chosen))
+    most = max(1, _ENTRIES // k**2) if on_host(chosen) else len(chosen)
+    size = min(batch or rows_per_block(32 * k * k, most, chosen.device), len(chosen))
     work = torch.empty(size, k, k, dtype=torch.float64, device=chosen.device)
     place = torch.empty(size, k, k, dtype=torch.int64, device=chosen.device)
     out = torch.empty(len(chosen), dtype=torch.float64, device=chosen.device)
@@ -182,6 +223,7 @@ def magnitude_distances(
         blocks = work[: len(part)], place[: len(part)]
         torch.add(part[:, :, None] * len(counts), part[:, None, :], out=blocks[1])
         out[rows] = whole.beyond(part, repeated, *blocks) + whole.lost(part, lacked, *blocks)
+    whole.check(out.isnan())
     return out
 
 
@@ -211,7 +253,7 @@ def mean_discrepancies(
     # The entries of v add up to zero, so that zeta - 1 does as well and keeps its digits.
     less_one = torch.expm1(pool.points.table * -t)
     k, n = chosen.shape[1], len(pool.group)
-    size = batch or rows_per_block(32 * len(counts), len(chosen))
+    size = batch or rows_per_block(32 * len(counts), len(chosen), chosen.device)
     out = torch.empty(len(chosen), dtype=torch.float64, device=chosen.device)
     for rows in block_slices(len(chosen), size):
         dealt = _dealt(pool.group[chosen[rows]], len(counts))
@@ -340,19 +382,25 @@ class _Whole:
             right = right.masked_fill(skipped[..., None], 0.0)
         status = torch.empty(len(blocks), dtype=torch.int32, device=blocks.device)
         torch.linalg.cholesky_ex(blocks.mT, out=(blocks.mT, status))
-        if bool(status.any()):
+        if on_host(status):
+            self.check(status != 0)
+        half = torch.linalg.solve_triangular(blocks.mT, right, upper=False)
+        # A device is asked once for all batches, see :func:`magnitude_distances`.
+        return (half.mT @ half).masked_fill_((status != 0)[:, None, None], torch.nan)
+
+    def check(self, failed: torch.Tensor) -> None:
+        """Raise LinAlgError where parts could not be factored."""
+        if bool(failed.any()):
             raise np.linalg.LinAlgError(
                 f"the similarity matrix at t={self.t!r} is positive definite by less than "
-                f"rounding: {int((status != 0).sum())} of {len(blocks)} parts could not be "
+                f"rounding: {int(failed.sum())} of {len(failed)} parts could not be "
                 "factored; use a larger t, or statistics='mmd'"
             )
-        half = torch.linalg.solve_triangular(blocks.mT, right, upper=False)
-        return half.mT @ half
 
 
 def _take(matrix: torch.Tensor, place: torch.Tensor, out: torch.Tensor) -> None:
     """Write the entries of a matrix at some places of its flat form into `out`."""
-    if out.device.type == "cpu":
+    if on_host(out):
         # numpy does it in half of torch's time, if it need not be ready to raise.
         np.take(matrix.numpy(), place.numpy(), out=out.numpy(), mode="clip")
     else:
@@ -365,7 +413,7 @@ def _line_distances(pool: Pool, chosen: torch.Tensor, t: float, batch: int | Non
     position = pool.points.points[:, 0][pool.group]
     n, k = len(position), chosen.shape[1]
     whole = _line_excess(position, t)
-    size = batch or rows_per_block(64 * n, len(chosen))
+    size = batch or rows_per_block(64 * n, len(chosen), chosen.device)
     out = torch.empty(len(chosen), dtype=torch.float64, device=chosen.device)
     for rows in block_slices(len(chosen), size):
         own = chosen[rows]

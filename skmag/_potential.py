@@ -10,7 +10,7 @@ import torch
 
 from skmag._arrays import ArrayKind, as_numpy, resolve_device
 from skmag._class_answers import ClassAnswers, class_similarities
-from skmag._input import MetricLike, check_2d, query_tensor, validated_tensor
+from skmag._input import MetricLike, check_2d, check_tol, query_tensor, validated_tensor
 from skmag._metrics import resolve_metric
 from skmag._scale import check_scale, resolve_scale
 from skmag._similarity import Similarity
@@ -26,6 +26,7 @@ def magnitude_potential(
     metric: MetricLike = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     solver: str = "auto",
+    tol: float = 1e-6,
     device: str | torch.device | None = None,
 ) -> Any:
     """Compute how well points are represented by a set.
@@ -45,6 +46,8 @@ def magnitude_potential(
         Further arguments of the metric.
     solver : str, default="auto"
         As for :func:`weighting`.
+    tol : float, default=1e-6
+        Relative tolerance of the magnitude, for solvers that iterate; between 0 and 1.
     device : str, torch.device or None, default=None
         As for :func:`weighting`.
 
@@ -74,7 +77,7 @@ def magnitude_potential(
     array([1.    , 0.8868, 0.1353])
     """
     space = weighting(
-        X, t=t, metric=metric, metric_params=metric_params, solver=solver, device=device
+        X, t=t, metric=metric, metric_params=metric_params, solver=solver, tol=tol, device=device
     )
     return space.leave_one_out().potential if Z is None else space.potential(Z)
 
@@ -88,6 +91,7 @@ def magnitude_potential_ratio(
     metric: MetricLike = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     solver: str = "auto",
+    tol: float = 1e-6,
     device: str | torch.device | None = None,
 ) -> Any:
     """Compute how well points are represented by each class, relative to all the data.
@@ -108,7 +112,9 @@ def magnitude_potential_ratio(
     metric_params : mapping, default=None
         Further arguments of the metric.
     solver : str, default="auto"
-        As for :func:`weighting`.
+        As for :class:`MagnitudeClassifier`: beyond 5,000 points near points may answer.
+    tol : float, default=1e-6
+        Relative tolerance of the magnitude, for solvers that iterate; between 0 and 1.
     device : str, torch.device or None, default=None
         As for :func:`weighting`.
 
@@ -155,10 +161,10 @@ def magnitude_potential_ratio(
     scale = check_scale(t)
     median = whole.median_distance() if scale is None else 1.0
     scale = resolve_scale(scale, "weighting", median)
-    total = ClassAnswers.of([whole], [every], [scale], solver, place)
+    total = ClassAnswers.of([whole], [every], [scale], solver, place, tol=check_tol(tol))
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     parts = class_similarities(data, rows, resolved)
-    classes = ClassAnswers.of(parts, rows, [scale] * len(rows), solver, place)
+    classes = ClassAnswers.of(parts, rows, [scale] * len(rows), solver, place, tol=tol)
     if Z is None:
         points = data if resolved.precomputed else resolved.points(data, "X")
         return kind.wrap(_ratios(classes, total, lambda of, c: of.training_probe(c, points, every)))

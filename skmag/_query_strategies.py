@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from skmag._answers import Answers
 from skmag._arrays import ArrayKind, as_numpy, detached, resolve_device
 from skmag._class_answers import class_rows, class_similarities, sample_median
-from skmag._input import MetricLike, check_2d, validated_tensor
+from skmag._input import MetricLike, check_2d, check_tol, validated_tensor
 from skmag._metrics import resolve_metric
 from skmag._scale import check_scale, resolve_scale
 
@@ -77,6 +77,7 @@ def magnitude_query(
     metric: MetricLike = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     solver: str = "auto",
+    tol: float = 1e-6,
     device: str | torch.device | None = None,
     random_state: int | np.random.RandomState | None = None,
     return_utilities: bool = False,
@@ -118,6 +119,8 @@ def magnitude_query(
         Further arguments of the metric.
     solver : str, default="auto"
         As for :func:`weighting`.
+    tol : float, default=1e-6
+        Relative tolerance of the magnitude, for solvers that iterate; between 0 and 1.
     device : str, torch.device or None, default=None
         As for :func:`weighting`.
     random_state : int, RandomState or None, default=None
@@ -174,7 +177,7 @@ def magnitude_query(
     candidate, known = _candidates(candidates, labelled, n)
     unsure = _uncertainty(uncertainty, n, strategy)
     codes = np.unique(labels, return_inverse=True)[1]
-    scale = check_scale(t)
+    tol, scale = check_tol(tol), check_scale(t)
     resolved = resolve_metric(metric, metric_params, array)
     data = validated_tensor(array, resolved, place)
     median = sample_median(data, resolved) if scale is None else 1.0
@@ -182,7 +185,7 @@ def magnitude_query(
     weights, points = np.empty(n), np.empty(n, dtype=np.int64)
     rows, seen = class_rows(codes), 0
     for own, similarity in zip(rows, class_similarities(data, rows, resolved), strict=True):
-        solved = Answers.of(similarity.at(scale), solver, place).weights
+        solved = Answers.by(similarity.at(scale), solver, place, tol).weights
         weights[own] = as_numpy(similarity.to_rows(solved.abs()))
         points[own] = seen + as_numpy(similarity.group)
         seen += len(similarity)

@@ -9,11 +9,14 @@ from itertools import islice
 import numpy as np
 import torch
 
-from skmag._growth import Growth
+from skmag._growth import VECTORS, Growth
 from skmag._hierarchy import Space, farthest_first
 from skmag._progress import Steps
 from skmag._similarity import Similarity
-from skmag._solvers import available_memory, factor
+from skmag._solvers import available_memory, solve
+
+# The magnitude of the whole need not be known better than this share of the tolerance.
+_TOL_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ def greedy(
 
     Ties go to the point that appears first.
     """
-    growth = Growth(similarity, int(random_state.randint(len(similarity))))
+    first = int(random_state.randint(len(similarity)))
+    growth = Growth(similarity, first, room=n_points - 1)
 
     def rest() -> Iterator[int]:
         while True:
@@ -76,7 +80,7 @@ def _along(similarity: Similarity, order: np.ndarray) -> tuple[Growth, Iterator[
     """Growth among the points of a given order, which alone it looks at."""
     first, *rest = order.tolist()
     pool = torch.from_numpy(np.sort(order)).to(similarity.device)
-    return Growth(similarity, first, pool), iter(rest)
+    return Growth(similarity, first, pool, len(rest)), iter(rest)
 
 
 Strategy = Callable[
@@ -113,7 +117,8 @@ def represent(
     tol : float, default=None
         Stop as soon as the magnitude is within this share of the whole's.
     solver : str, default="auto"
-        Solver of the whole's magnitude, which only `tol` needs.
+        Solver of the whole's magnitude, which only `tol` needs; an iterative one to a hundredth
+        of `tol`.
     steps : callable, default=iter
         What the loop over the points after the first is passed through, see :mod:`_progress`.
 
@@ -130,9 +135,14 @@ def represent(
         If the factor of the whole does not fit, or what greedy keeps of every candidate.
     """
     n_points = min(n_points, len(similarity))
-    whole = None if tol is None else factor(similarity, solver, similarity.device)[0].magnitude()
-    enough = np.inf if whole is None or tol is None else (1 - tol) * whole
     _check_memory(similarity, strategy, n_points)
+    whole, enough = None, np.inf
+    if tol is not None:
+        made, _ = solve(similarity, solver, similarity.device, tol=_TOL_SHARE * tol)
+        whole = made.magnitude()
+        # Its memory is free for the choice.
+        del made
+        enough = (1 - tol) * whole
     growth, rest = STRATEGIES[strategy](similarity, n_points, random_state)
     gains, magnitudes = [1.0], [1.0]
 
@@ -151,10 +161,12 @@ def represent(
 def _check_memory(similarity: Similarity, strategy: str, n_points: int) -> None:
     """Raise MemoryError where the rows of the partial factor do not fit."""
     columns = len(similarity) if strategy == "greedy" else n_points
-    needed, free = 8 * n_points * columns, available_memory(similarity.device)
-    if needed > free:
+    kept, work = 8 * n_points * columns, 8 * VECTORS * columns
+    free = available_memory(similarity.device)
+    if kept + work > free:
         raise MemoryError(
-            f"strategy={strategy!r} needs {needed:,} bytes for {n_points:,} chosen of "
-            f"{len(similarity):,} points, but {free:,.0f} are free on {similarity.device}. Choose "
+            f"strategy={strategy!r} needs {kept:,} bytes for {n_points:,} chosen of "
+            f"n={len(similarity):,} points and {work:,} to work with, but {free:,.0f} are free on "
+            f"{similarity.device}. Choose "
             "fewer points, or strategy='centers', which keeps nothing of the points not chosen."
         )

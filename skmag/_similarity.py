@@ -15,17 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 
-from skmag._arrays import Portable, as_numpy, block_slices, rows_per_block, scaled_exp
+from skmag._arrays import Portable, as_numpy, block_slices, on_host, rows_per_block, scaled_exp
 from skmag._duplicates import Block, equal_row_groups, groups_within
 from skmag._metrics import Metric, check_distances
+from skmag._out_of_memory import named_memory_errors
 from skmag._scale import median_distance, nearest_distance
 
-# Rows of a block of zeta: beyond it, caches overflow without any gain.
-_BLOCK_ROWS = 256
+# Rows of a block of zeta: beyond it, caches overflow without any gain. On an accelerator a block is
+# to be worth the time that it takes to launch.
+_BLOCK_ROWS, _ACCELERATOR_ROWS = 256, 2048
+# Queries from which on points that are known already are found by sorting.
+_SORTED_QUERIES = 100
 # Below this diameter in units of 1/t, the anchored form is worth a second exponential.
 _CONSTANT_DIAMETER = 0.25
 # Asymmetry of a computed metric, as a share of the largest distance, that counts as rounding.
@@ -97,7 +102,10 @@ class Similarity(Portable):
         points = metric.points(data, name)
         group, first = equal_row_groups(points)
         points = points[first]
-        table = _symmetric_table(metric, points) if metric.on_host else None
+        table = None
+        if metric.on_host:
+            with named_memory_errors(len(points), "use fewer points, or a metric of torch's"):
+                table = _symmetric_table(metric, points)
         if not metric.separates:
             merged, kept = groups_within(0.0, len(first), _block_of(metric, points, table))
             group, first, points = merged[group], first[kept], points[kept]
@@ -132,7 +140,12 @@ class Similarity(Portable):
     @property
     def nearly_constant(self) -> bool:
         """Whether t is so small that zeta is nearly a matrix of ones."""
-        return 2 * self.t * float(self.anchor.max()) < _CONSTANT_DIAMETER
+        return 2 * self.t * self._reach < _CONSTANT_DIAMETER
+
+    @cached_property
+    def _reach(self) -> float:
+        """Greatest distance to the anchor, for which a device is asked once only."""
+        return float(self.anchor.max())
 
     def at(self, t: float) -> Similarity:
         """Return the same points at another scale."""
@@ -161,7 +174,8 @@ class Similarity(Portable):
     def row_blocks(self) -> list[slice]:
         """Slices of rows whose blocks fit the working memory four times."""
         n = len(self)
-        return block_slices(n, rows_per_block(32 * n, min(n, _BLOCK_ROWS)))
+        most = _BLOCK_ROWS if on_host(self.device) else _ACCELERATOR_ROWS
+        return block_slices(n, rows_per_block(32 * n, min(n, most), self.device))
 
     def distances(self, rows: slice, columns: slice) -> torch.Tensor:
         """Distances between two slices of the distinct points; `columns` starts in `rows`."""
@@ -275,15 +289,15 @@ class Similarity(Portable):
 
     def derivative_form(self, w: torch.Tensor) -> float:
         """Return w' (d * zeta) w, which is the derivative of the magnitude in t."""
-        total = 0.0
+        total = w.new_zeros(())
         for rows in self.row_blocks():
             distance = self.distances(rows, slice(rows.start, None))
             block = torch.exp(distance * -self.t).mul_(distance)
             block.diagonal().zero_()
             own = block[:, : len(block)]
-            total += float(w[rows] @ own.triu() @ w[rows]) * 2
-            total += float(w[rows] @ block[:, len(block) :] @ w[rows.stop :]) * 2
-        return total
+            total += (w[rows] @ own.triu() @ w[rows]) * 2
+            total += (w[rows] @ block[:, len(block) :] @ w[rows.stop :]) * 2
+        return float(total)
 
     def to_rows(self, values: torch.Tensor) -> torch.Tensor:
         """Values of the distinct points, repeated for every input row in input order."""
@@ -296,8 +310,8 @@ class Similarity(Portable):
         old rows followed by all new rows.
         """
         n = len(self)
-        nearest_distance, group = self._nearest(Z)
-        fresh = torch.nonzero(nearest_distance > 0)[:, 0]
+        known, group = self._known(Z)
+        fresh = torch.nonzero(~known)[:, 0]
         if not len(fresh):
             return self._with_rows(group)
         # The points are prepared already.
@@ -399,9 +413,18 @@ class Similarity(Portable):
         distance[0] = 0.0
         return distance
 
+    def _known(self, Z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whether each prepared query is one of the distinct points, and which."""
+        if self.points is None or not self.metric.separates or len(Z) < _SORTED_QUERIES:
+            nearest_distance, group = self._nearest(Z)
+            return nearest_distance == 0, group
+        # To sort all rows takes less than all distances to the queries do.
+        group = equal_row_groups(torch.cat([self.points, Z]))[0][len(self) :].to(self.device)
+        return group < len(self), group
+
     def _nearest(self, Z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Distance to, and index of, the distinct point nearest to each prepared query."""
-        size = rows_per_block(16 * len(self), max(1, len(Z)))
+        size = rows_per_block(16 * len(self), max(1, len(Z)), self.device)
         found = [self.query_distances(part).min(dim=1) for part in Z.split(size)]
         return torch.cat([own.values for own in found]), torch.cat([own.indices for own in found])
 

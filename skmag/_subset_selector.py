@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmag._arrays import (
     ArrayKind,
+    PortableEstimator,
     as_numpy,
     as_tensor,
     block_slices,
@@ -30,6 +31,7 @@ from skmag._compat import (
     safe_indexing,
 )
 from skmag._input import build_similarity, query_tensor
+from skmag._out_of_memory import named_memory_errors
 from skmag._progress import fit_task
 from skmag._representatives import STRATEGIES, represent
 from skmag._solvers import SOLVERS
@@ -38,7 +40,11 @@ _BLOCK_ROWS = 1024
 
 
 class MagnitudeSubsetSelector(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    PortableEstimator,
+    BaseEstimator,
 ):
     """Choose points whose magnitude is nearly that of all, and describe others by them.
 
@@ -57,15 +63,16 @@ class MagnitudeSubsetSelector(
         does not depend on t. "random": drawn uniformly from the distinct points.
     tol : float, default=None
         Stop as soon as the magnitude of the chosen points is within this share of the magnitude of
-        all, whose similarity matrix then has to fit the memory. None chooses `n_samples`.
+        all, which then has to be computed. None chooses `n_samples`.
     t : float or "scale", default="scale"
         Positive scale that multiplies the distances; "scale" is one over the median distance.
     metric : str or callable, default="euclidean"
         As for :func:`weighting`; "precomputed" takes distances.
     metric_params : dict, default=None
         Further arguments of the metric.
-    solver : {"auto", "line", "cholesky", "mixed", "indefinite"}, default="auto"
-        How the magnitude of all points is computed; takes part only with `tol`.
+    solver : {"auto", "line", "cholesky", "mixed", "indefinite", "cg", "sparse"}, default="auto"
+        How the magnitude of all points is computed, by an iterative solver to a hundredth of
+        `tol`; takes part only with `tol`.
     random_state : int, RandomState or None, default=None
         Draws the first point, and all points for "random".
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
@@ -98,8 +105,12 @@ class MagnitudeSubsetSelector(
 
     Notes
     -----
-    Greedy choice of m among n points takes n m distances, n m^2 operations and 8 n m bytes. Centers
-    take at most n m distances, and for the magnitudes m^3 operations.
+    Greedy choice of m among n points takes n m distances, n m^2 operations and ``8 n (m + 14)``
+    bytes; a fit that would need more than is free is refused before it begins. Centers take at most
+    n m distances, and for the magnitudes m^3 operations and ``8 m (m + 14)`` bytes. Besides, either
+    takes up to five copies of the data while it merges equal rows, 40 million bytes for the median
+    distance of ``t="scale"``, and scikit-learn's ``working_memory``. ``transform`` takes the
+    ``8 n m`` bytes that it returns and one copy of the data.
 
     On the real line magnitude is submodular, so that m greedy points have at least 1 - 1/e of the
     greatest magnitude of m points. Elsewhere there is no such bound.
@@ -197,20 +208,22 @@ class MagnitudeSubsetSelector(
         """
         X = validate_data(self, detached(X))
         kind, device = ArrayKind.of(X), resolve_device(self.device, X)
-        similarity = build_similarity(
-            X, self.t, self.metric, self.metric_params, device, purpose="representatives"
-        )
-        n_points = min(self._limit(X.shape[0]), len(similarity))
-        with fit_task(self, n_points - 1, X) as steps:
-            chosen = represent(
-                similarity,
-                self.strategy,
-                n_points,
-                check_random_state(self.random_state),
-                tol=self.tol,
-                solver=self.solver,
-                steps=steps,
+        way_out = "a smaller n_samples, or strategy='centers', needs less"
+        with named_memory_errors(X.shape[0], way_out):
+            similarity = build_similarity(
+                X, self.t, self.metric, self.metric_params, device, purpose="representatives"
             )
+            n_points = min(self._limit(X.shape[0]), len(similarity))
+            with fit_task(self, n_points - 1, X) as steps:
+                chosen = represent(
+                    similarity,
+                    self.strategy,
+                    n_points,
+                    check_random_state(self.random_state),
+                    tol=self.tol,
+                    solver=self.solver,
+                    steps=steps,
+                )
         points = torch.from_numpy(chosen.points).to(similarity.device)
         rows = similarity.first_row[points]
         self.t_ = similarity.t
@@ -247,7 +260,7 @@ class MagnitudeSubsetSelector(
         else:
             chosen = self._metric.points(as_tensor(self.components_, device), "components_")
             distance = data.new_empty(len(data), len(chosen))
-            size = rows_per_block(24 * len(chosen), _BLOCK_ROWS)
+            size = rows_per_block(24 * len(chosen), _BLOCK_ROWS, device)
             for rows in block_slices(len(data), size):
                 distance[rows] = self._metric.block(data[rows], chosen)
         return ArrayKind.of(X).wrap(distance.mul_(-self.t_).exp_())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -12,18 +13,11 @@ import torch
 
 from skmag._arrays import as_tensor
 from skmag._input import MetricLike
-from skmag._permutations import (
-    Labellings,
-    Pool,
-    magnitude_distances,
-    mean_discrepancies,
-    p_values,
-    standard_scores,
-)
+from skmag._out_of_memory import named_memory_errors
+from skmag._permutations import p_values, standard_scores
+from skmag._sample_blocks import STATISTICS, Plan, relabelled
 from skmag._scale import TEST_GRID, check_scales, per_distance, resolve_scale
 from skmag._union import checked_sets, shared_metric
-
-_STATISTICS = {"magnitude": magnitude_distances, "mmd": mean_discrepancies}
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class TwoSampleTestResult:
     deciding_scale : float
         Scale at which it has it.
     observed : array of shape (n_statistics, n_scales)
-        Magnitude distances, and squared MMD.
+        Magnitude distances, and squared MMD; their means over the blocks, where there are any.
     scores : array of shape (n_statistics, n_scales)
         The same less their mean over their standard deviation under relabelling; zero for
         statistics that no labelling changes.
@@ -99,6 +93,9 @@ def magnitude_two_sample_test(
     n_resamples: int = 999,
     rng: Any = None,
     batch: int | None = None,
+    block_size: int | None = None,
+    max_blocks: int | None = None,
+    n_jobs: int | None = None,
     metric: MetricLike = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
@@ -129,6 +126,17 @@ def magnitude_two_sample_test(
     batch : int, default=None
         Number of labellings that are worked on together; None takes as many as fit
         scikit-learn's ``working_memory``. It changes the time, not the result.
+    block_size : int, default=None
+        None compares all rows at once. Otherwise both samples are cut at random into as many
+        blocks as the smaller one needs with at most `block_size` of its rows in each, see Notes;
+        samples that are one block are compared as with None. 100 is a good size.
+    max_blocks : int, default=None
+        Most blocks, with which the time grows. Rows beyond them are not looked at. None looks at
+        all rows of the smaller sample.
+    n_jobs : int, default=None
+        Jobs that share the blocks or, without blocks, the statistics and scales. None is one,
+        unless a :obj:`joblib.parallel_backend` says otherwise. It changes the time, not the
+        result.
     metric : str or callable, default="euclidean"
         As for :func:`weighting`, but not "precomputed".
     metric_params : mapping, default=None
@@ -146,7 +154,7 @@ def magnitude_two_sample_test(
     ValueError
         If an argument is not usable; the message names it.
     MemoryError
-        If the similarity matrix of all rows does not fit.
+        If the matrices of all rows, or of the blocks that are worked on together, do not fit.
     numpy.linalg.LinAlgError
         If it is not positive definite and `statistics` has "magnitude": under metrics that are
         not of negative type, such as "chebyshev", and for rounding under smooth ones, such as
@@ -168,6 +176,20 @@ def magnitude_two_sample_test(
     The magnitude of the union is the same under every labelling. The distance under a labelling
     takes two Cholesky factors of the size of the smaller sample, and on the real line only the
     gaps between points, so that a small sample is compared with a large one at little cost.
+
+    With a `block_size`, the two samples are cut at random into the same number of disjoint blocks,
+    each with up to `block_size` rows of the smaller sample and, with those, up to four times as
+    many rows in all: of a sample that is more than three times as large the rest is left out, but
+    takes part in the median distance. A labelling deals the rows of every block out anew, and its
+    statistics are means over the blocks. Rows are exchangeable within every block, so that the
+    level is exact as before. Small blocks see less: a squared MMD has a standard error that grows
+    with the square root of their number, and the magnitude distance sees clumps and gaps that
+    blocks are large enough to show.
+
+    A test of n + m rows takes O((n + m)^3) operations, O(min(n, m)^3) more for each labelling and
+    scale, and ``8 (1 + 4 n_jobs) (n + m)^2`` bytes. By blocks of b rows it takes O(min(n, m) b^2)
+    for each labelling and scale, and besides copies of the samples at most
+    ``128 (1 + 4 n_jobs) b^2`` bytes and what `batch` asks for.
 
     Copies of a point count once for the magnitude and as often as they are there for the MMD, of
     which the V-statistic is taken. Points closer than 1e-8 of the median distance, or of 1 / t,
@@ -195,33 +217,42 @@ def magnitude_two_sample_test(
     """
     names = checked_statistics(statistics)
     _check_count(n_resamples, "n_resamples")
-    if batch is not None:
-        _check_count(batch, "batch")
+    for value, name in ((batch, "batch"), (block_size, "block_size"), (max_blocks, "max_blocks")):
+        if value is not None:
+            _check_count(value, name)
+    if max_blocks is not None and block_size is None:
+        raise ValueError(
+            f"max_blocks={max_blocks!r} needs a block_size; with block_size=None all rows are "
+            "compared at once"
+        )
     scales = None if t is None else check_scales(t, "t")
     generator = _checked_rng(rng)
     (first, second), kind, place = checked_sets([X, Y], ["X", "Y"], device)
-    resolved = shared_metric([first, second], metric, metric_params)
-    pool = Pool.of(as_tensor(first, place), as_tensor(second, place), resolved).with_table()
-    grid = _resolved_grid(scales, pool)
+    way_out = "a smaller block_size, fewer n_jobs or a smaller batch need less"
+    with named_memory_errors(first.shape[0] + second.shape[0], way_out):
+        found = relabelled(
+            as_tensor(first, place),
+            as_tensor(second, place),
+            shared_metric([first, second], metric, metric_params),
+            partial(_resolved_grid, scales),
+            Plan(names, n_resamples, batch, block_size, max_blocks, n_jobs),
+            generator,
+        )
 
-    dealt = Labellings.of(pool, n_resamples, generator)
-    own, drawn = dealt.observed, dealt.smaller
-    values = torch.stack(
-        [_STATISTICS[name](pool, drawn, scale, batch) for name in names for scale in grid], 1
-    )
-    scores = standard_scores(values)
+    own, grid = found.observed, found.scales
+    scores = standard_scores(found.values)
     greatest = scores.amax(1)
     decided = int(scores[own].argmax())
     shape = (len(names), len(grid))
     return TwoSampleTestResult(
         statistic=float(greatest[own]),
         pvalue=float(p_values(greatest, own)),
-        null_distribution=kind.wrap(greatest if dealt.complete else greatest[1:]),
+        null_distribution=kind.wrap(greatest if found.complete else greatest[1:]),
         statistics=names,
         scales=kind.wrap(np.array(grid)),
         deciding_statistic=names[decided // len(grid)],
         deciding_scale=grid[decided % len(grid)],
-        observed=kind.wrap(values[own].reshape(shape)),
+        observed=kind.wrap(found.values[own].reshape(shape)),
         scores=kind.wrap(scores[own].reshape(shape)),
         pvalues=kind.wrap(p_values(scores, own).reshape(shape)),
     )
@@ -231,10 +262,10 @@ def checked_statistics(statistics: str | Sequence[str]) -> tuple[str, ...]:
     names: tuple[Any, ...] = (statistics,)
     if isinstance(statistics, Iterable) and not isinstance(statistics, str):
         names = tuple(statistics)
-    known = all(isinstance(name, str) and name in _STATISTICS for name in names)
+    known = all(isinstance(name, str) and name in STATISTICS for name in names)
     if not names or not known or len(set(names)) < len(names):
         raise ValueError(
-            f"statistics={statistics!r} must be one or both of {list(_STATISTICS)}, each once"
+            f"statistics={statistics!r} must be one or both of {list(STATISTICS)}, each once"
         )
     return names
 
@@ -253,8 +284,7 @@ def _checked_rng(rng: Any) -> np.random.Generator:
         ) from error
 
 
-def _resolved_grid(scales: list[float | None] | None, pool: Pool) -> list[float]:
-    median = pool.points.median_distance()
+def _resolved_grid(scales: list[float | None] | None, median: float) -> list[float]:
     if scales is None:
         return [per_distance(number, median) for number in TEST_GRID]
     return [resolve_scale(scale, "distance", median) for scale in scales]

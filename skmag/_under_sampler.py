@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from skmag._arrays import as_numpy, detached, resolve_device
+from skmag._arrays import PortableEstimator, as_numpy, detached, resolve_device
 from skmag._class_answers import class_similarities, sample_median
 from skmag._compat import Interval, StrOptions, fit_context, safe_indexing
 from skmag._input import validated_tensor
@@ -23,7 +23,7 @@ from skmag._scale import check_scale, resolve_scale
 from skmag._similarity import Similarity
 
 
-class MagnitudeUnderSampler(OneToOneFeatureMixin, BaseEstimator):
+class MagnitudeUnderSampler(OneToOneFeatureMixin, PortableEstimator, BaseEstimator):
     """Reduce classes to points that have nearly the magnitude of the whole class.
 
     Works in imbalanced-learn's Pipeline and needs that library, which
@@ -217,8 +217,10 @@ class MagnitudeUnderSampler(OneToOneFeatureMixin, BaseEstimator):
             raise ImportError(
                 "MagnitudeUnderSampler needs imbalanced-learn: pip install 'skmag[imbalanced]'"
             ) from error
-        check_classification_targets(y)
-        labels, _ = check_target_type(y, indicate_one_vs_all=True)
+        # imbalanced-learn reads labels with numpy, which cannot see a device.
+        given = as_numpy(y) if isinstance(y, torch.Tensor) else y
+        check_classification_targets(given)
+        labels, _ = check_target_type(given, indicate_one_vs_all=True)
         X, labels = validate_data(self, detached(X), labels)
         self.sampling_strategy_ = check_sampling_strategy(
             self.sampling_strategy, labels, self._sampling_type

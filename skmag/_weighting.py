@@ -446,8 +446,9 @@ def weighting(
         ("auto", "none", "partial_cholesky" or "sparse"), ``target`` (norm of the residual to reach
         besides) and ``callback``, called after every product in float64 with an object that has
         ``magnitude``, ``lower``, ``upper``, ``residual_norm`` and ``n_iter``, and whose true answer
-        stops. "sparse": ``n_centers``, ``n_neighbors``, ``random_state``. "centers":
-        ``n_centers``. "iterative_normalization": ``max_iter``. "gradient_descent":
+        stops. "sparse": ``n_centers``, ``n_neighbors``, ``random_state``, ``canonical`` (to
+        give what :func:`skmag.dask.weighting` gives). "centers": ``n_centers``.
+        "iterative_normalization": ``max_iter``. "gradient_descent":
         ``learning_rate``, ``momentum``, ``batch_size``, ``max_iter``, ``random_state``.
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None, default=None
         Where to compute; None follows `X`. Answers come back where the question was.

@@ -166,3 +166,29 @@ def peak_memory(setup: str, work: str) -> int:
     before = re.findall(r"VmRSS:\s+(\d+)", ran.stdout)[0]
     peak = re.findall(r"VmHWM:\s+(\d+)", ran.stdout)[1]
     return 1024 * (int(peak) - int(before))
+
+
+def within_limits(setup: str, work: str, rooms: list[int]) -> list[str]:
+    """Value of `work`, or the MemoryError, in a fresh process that may take so many more bytes."""
+    pytest.importorskip("resource")
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("only Linux tells the address space of a process")
+    lines = [
+        "import os, resource",
+        "from pathlib import Path",
+        setup,
+        f"for room in {rooms}:",
+        "    pages = int(Path('/proc/self/statm').read_text().split()[0])",
+        "    limit = pages * os.sysconf('SC_PAGE_SIZE') + room",
+        "    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))",
+        "    try:",
+        f"        found = repr({work})",
+        "    except MemoryError as error:",
+        "        found = f'MemoryError: {error}'",
+        "    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)",
+        "    print(found)",
+    ]
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
+    )
+    return ran.stdout.splitlines()

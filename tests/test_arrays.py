@@ -137,6 +137,21 @@ def test_devices_fall_back_to_the_cpu():
     assert float64_device(torch.device("cuda")).type == "cuda"
 
 
+def test_a_card_that_is_not_here_is_another_one_or_an_error(monkeypatch):
+    kind = pickle.dumps(ArrayKind(torch, torch.device("cuda", 1)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    here = torch.device("cuda", 0)
+    for device in ("cuda:1", "cuda:0"):
+        assert available_device(torch.device(device)) == here
+    assert available_device(torch.device("cuda")) == torch.device("cuda")
+    assert pickle.loads(kind).device == here
+    assert resolve_device("cuda", np.zeros(1)) == resolve_device("cuda:0", np.zeros(1)) == here
+    with pytest.raises(ValueError, match=r"device='cuda:3' is not available on this machine"):
+        resolve_device("cuda:3", np.zeros(1))
+
+
 def test_check_points_refuses_foreign_devices_without_dispatch():
     with pytest.raises(ValueError, match=r"Z is a tensor on device 'meta'.*array_api_dispatch"):
         check_points(torch.empty(2, 2, device="meta"), "Z")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import skops.io
 import torch
-from reference import StopAfter, dense, dense_inverse, normal
+from reference import StopAfter, dense, dense_inverse, normal, peak_memory, within_limits
 from scipy.spatial.distance import cdist
 from sklearn import clone, config_context
 from sklearn.callback import ProgressBar
@@ -308,3 +308,128 @@ def test_single_rows_are_no_clusters_of_a_sweep():
         MagnitudeClustering(min_cluster_size=size, random_state=0).fit(X) for size in (1, 2)
     )
     assert one.labels_.tolist() == two.labels_.tolist()
+
+
+def test_as_many_samples_as_rows_is_all_rows():
+    X, _ = blobs()
+    expected = MagnitudeClustering(random_state=0).fit(X)
+    for most in (60, 1.0, 10**9):
+        found = MagnitudeClustering(max_samples=most, random_state=0).fit(X)
+        assert found.labels_.tolist() == expected.labels_.tolist()
+        assert found.sample_indices_.tolist() == list(range(60))
+    assert not hasattr(expected, "sample_indices_")
+
+
+@pytest.mark.parametrize("threshold", ["persistent", 0.3])
+def test_clusters_of_a_sample_take_the_others(threshold):
+    X, y = blobs(400)
+    model = MagnitudeClustering(threshold=threshold, max_samples=100, random_state=0).fit(X)
+    rows = model.sample_indices_
+    assert len(rows) == len(set(rows.tolist())) == 100
+    assert (np.diff(rows) > 0).all()
+    # The sample is clustered as if it were all there is; the draw comes before the first point's.
+    state = np.random.RandomState(0)
+    assert rows.tolist() == sorted(state.choice(400, 100, replace=False).tolist())
+    alone = MagnitudeClustering(threshold=threshold, random_state=state).fit(X[rows])
+    assert model.labels_[rows].tolist() == alone.labels_.tolist()
+    assert model.labels_.tolist() == model.predict(X).tolist() == alone.predict(X).tolist()
+    assert adjusted_rand_score(y, model.labels_) >= (0.97 if threshold == "persistent" else 0.85)
+    assert len(MagnitudeClustering(max_samples=0.1, random_state=0).fit(X).sample_indices_) == 40
+
+
+def test_samples_of_distances():
+    X, _ = blobs(80)
+    X = np.vstack([X, X[:9]])
+    params = {"max_samples": 50, "random_state": 0}
+    expected = MagnitudeClustering(**params).fit(X)
+    found = MagnitudeClustering(metric="precomputed", **params).fit(cdist(X, X))
+    assert found.labels_.tolist() == expected.labels_.tolist()
+    Z = normal(20, 2) * 8
+    assert found.predict(cdist(Z, X)).tolist() == expected.predict(Z).tolist()
+
+
+@pytest.mark.parametrize("most", [0, 0.0, 1.5, -3])
+def test_numbers_of_samples_that_cannot_be(most):
+    with pytest.raises(ValueError, match="max_samples"):
+        MagnitudeClustering(max_samples=most).fit(blobs()[0])
+
+
+@pytest.mark.parametrize("xp", [torch, array_api_strict])
+def test_samples_of_other_arrays(xp):
+    X, Z = blobs()[0], normal(9, 2)
+    params = {"max_samples": 40, "random_state": 0}
+    expected = MagnitudeClustering(**params).fit(X)
+    with config_context(array_api_dispatch=True):
+        model = MagnitudeClustering(**params).fit(xp.asarray(X))
+        assert np.asarray(model.labels_).tolist() == expected.labels_.tolist()
+        assert np.asarray(model.predict(xp.asarray(Z))).tolist() == expected.predict(Z).tolist()
+
+
+def test_queries_come_in_blocks():
+    X = np.vstack([blobs()[0], [[60.0, 60.0]]])
+    Z = np.vstack([X, 8 * normal(300, 2)])
+    model = MagnitudeClustering(threshold=0.3, random_state=0).fit(X)
+    expected = model.predict(Z)
+    with config_context(working_memory=0.01):
+        assert model.predict(Z).tolist() == expected.tolist()
+        assert len(set(expected.tolist())) > 3
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_solvers_of_finished_clusters(solver):
+    X, _ = blobs()
+    expected = MagnitudeClustering(random_state=0).fit(X)
+    found = MagnitudeClustering(solver=solver, tol=1e-10, random_state=0).fit(X)
+    np.testing.assert_allclose(found.cluster_magnitudes_, expected.cluster_magnitudes_, rtol=1e-8)
+
+
+@pytest.mark.parametrize("threshold", ["persistent", 0.3])
+def test_a_fit_that_does_not_fit_names_the_way_out(threshold, monkeypatch):
+    monkeypatch.setattr("skmag._growth.available_memory", lambda device: 1e4)
+    X, _ = blobs(200)
+    with pytest.raises(
+        MemoryError, match=r"n=200 distinct points needs [\d,]+ bytes .*max_samples"
+    ):
+        MagnitudeClustering(threshold=threshold, random_state=0).fit(X)
+
+
+def test_the_peak_of_a_fit():
+    setup = """
+import numpy as np, sklearn
+from skmag import MagnitudeClustering
+sklearn.set_config(working_memory=4)
+X = np.random.default_rng(0).normal(size=(1200, 2))
+model = MagnitudeClustering(2.0, 0.5, random_state=0)
+model.fit(X[::4])"""
+    assert peak_memory(setup, "model.fit(X)") < 5 * 1200**2 + 12 * 2**20
+
+
+def test_the_peak_of_predictions(monkeypatch):
+    # What blocks give back is free at once, and not kept by the C library for the next ones.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "500000")
+    setup = """
+import numpy as np, sklearn
+from skmag import MagnitudeClustering
+sklearn.set_config(working_memory=8)
+rng = np.random.default_rng(0)
+X, Z = rng.normal(size=(300, 2)), rng.normal(size=(100_000, 2))
+model = MagnitudeClustering(2.0, 0.5, random_state=0).fit(X)
+model.predict(Z[:10_000])"""
+    # What is returned, and some blocks; all queries at once take hundreds of millions of bytes.
+    assert peak_memory(setup, "labels = model.predict(Z)") < 8 * 100_000 + 24 * 2**20
+
+
+def test_too_little_memory_is_told():
+    setup = """
+import numpy as np
+from skmag import MagnitudeClustering
+X = np.random.default_rng(0).normal(size=(700, 3))
+def clusters(threshold):
+    return MagnitudeClustering(2.0, threshold, random_state=0).fit(X).labels_.sum()
+expected = clusters(5.0)"""
+    rooms = [2**18, 2**20, 2**22, 2**26]
+    *told, enough = within_limits(setup, "clusters(5.0) == expected", rooms)
+    assert enough == "np.True_"
+    assert told[0].startswith("MemoryError")
+    for message in told:
+        assert message == "np.True_" or ("n=700" in message and "max_samples" in message)

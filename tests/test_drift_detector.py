@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import dense_inverse, normal
+from reference import dense_inverse, normal, peak_memory, within_limits
 from scipy.ndimage import rotate
 from scipy.spatial.distance import cdist
 from scipy.stats import binom
@@ -276,3 +276,127 @@ def test_a_feature_may_begin_to_vary(metric):
     X, Y = normal(40, 3), normal(30, 3, seed=1)
     X[:, 2] = 1.0
     assert detector(metric=metric).fit(X).predict(Y)
+
+
+def test_fitting_in_parts_is_fitting_at_once():
+    X, Y = normal(60, 3), normal(25, 3, seed=1) + 0.3
+    whole = detector().fit(X)
+    parts = detector().partial_fit(X[:20]).partial_fit(X[20:21]).partial_fit(X[21:])
+    assert_array_equal(parts.reference_, whole.reference_)
+    for name in ("pvalue", "statistic", "deciding_scale"):
+        assert getattr(parts.report(Y), name) == getattr(whole.report(Y), name)
+    assert_array_equal(parts.report(Y).lost, whole.report(Y).lost)
+    begun = detector().fit(X[:20]).partial_fit(X[20:])
+    assert begun.score(Y) == whole.score(Y)
+    assert_array_equal(parts.fit(X[:5]).reference_, X[:5])
+
+
+def test_fitting_in_parts_checks_features():
+    frame = pd.DataFrame(normal(9, 3), columns=list("abc"))
+    model = detector().partial_fit(frame)
+    with pytest.raises(ValueError, match="2 features"):
+        detector().partial_fit(normal(9, 3)).partial_fit(normal(9, 2))
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.partial_fit(frame.rename(columns={"a": "z"}))
+    assert len(model.reference_) == 9
+    with pytest.raises(ValueError, match=r"alpha=0\.001"):
+        detector(alpha=0.001).partial_fit(frame)
+
+
+def test_fitting_in_parts_keeps_the_kind_of_array():
+    with config_context(array_api_dispatch=True):
+        model = detector().partial_fit(torch.from_numpy(normal(9, 3)))
+        model.partial_fit(torch.from_numpy(normal(5, 3, seed=1)))
+        assert isinstance(model.reference_, torch.Tensor)
+        with pytest.raises(ValueError, match="same namespace"):
+            model.partial_fit(normal(9, 3))
+    assert model.reference_.shape == (14, 3)
+
+
+def test_writing_into_added_rows_changes_nothing():
+    X, more = normal(9, 3), normal(9, 3, seed=1)
+    model = detector().partial_fit(X).partial_fit(more)
+    more[:] = 0
+    assert model.reference_[9:].all()
+
+
+@pytest.mark.parametrize(
+    ("block_size", "n", "expected"),
+    [("auto", 1000, None), ("auto", 1001, 100), (7, 9, 7), (None, 2000, None)],
+)
+def test_blocks(block_size, n, expected):
+    X, Y = normal(n, 2), normal(12, 2, seed=1)
+    params = {"statistics": "mmd", "t": 1.0, "block_size": block_size}
+    model = detector(**params).fit(X)
+    test = magnitude_two_sample_test(
+        X, Y, t=1.0, statistics="mmd", n_resamples=39, rng=model._seed, block_size=expected
+    )
+    assert model.score(Y) == test.statistic
+    # The batch may be the larger one.
+    assert detector(**params).fit(Y).score(X) != pytest.approx(0)
+
+
+def test_blocks_are_limited_and_shared_by_jobs():
+    X, Y = normal(60, 2), normal(40, 2, seed=1)
+    few, all_rows = (detector(block_size=10, max_blocks=most).fit(X) for most in (2, None))
+    assert few.score(Y) != all_rows.score(Y)
+    assert detector(block_size=10, n_jobs=2).fit(X).score(Y) == all_rows.score(Y)
+    with pytest.raises(ValueError, match="max_blocks=2 needs a block_size"):
+        detector(block_size=None, max_blocks=2).fit(X)
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_a_report_by_a_named_solver(solver):
+    X, Y = normal(40, 3), normal(30, 3, seed=1)
+    params = {"t": 1.0, "statistics": "magnitude"}
+    expected = detector(**params).fit(X).report(Y)
+    report = detector(solver=solver, tol=1e-10, **params).fit(X).report(Y)
+    assert_allclose(report.moved, expected.moved, rtol=1e-6)
+    assert_allclose(report.weights, expected.weights, rtol=1e-6, atol=1e-8)
+
+
+def test_a_report_of_a_large_union_leaves_weights_out(monkeypatch):
+    monkeypatch.setattr("skmag._moved_rows._WEIGHTED_POINTS", 50)
+    monkeypatch.setattr("skmag._moved_rows._MERGED_POINTS", 50)
+    X, Y = normal(40, 3), normal(30, 3, seed=1)
+    report = detector(t=1.0, statistics="magnitude").fit(X).report(Y)
+    assert report.weights is None
+    _, moved = naive_residuals(X, Y, 1.0)
+    assert_allclose(report.moved, moved, rtol=1e-8)
+
+
+def test_memory_is_that_of_the_blocks():
+    setup = """
+import numpy as np
+from skmag import MagnitudeDriftDetector
+rng = np.random.default_rng(0)
+X, Y = rng.normal(size=(8000, 3)), rng.normal(size=(4000, 3))
+model = MagnitudeDriftDetector(n_resamples=19, max_blocks=2, random_state=0)
+model.fit(X[:1100]).predict(Y[:1000])"""
+    taken = peak_memory(setup, "model.fit(X).predict(Y)")
+    # Three copies of the samples, five matrices of a block, and batches of the cache's size. One
+    # matrix of all rows would take a gigabyte.
+    assert taken < 3 * 8 * 3 * 12_000 + 5 * 8 * 400**2 + 32 * 2**20
+
+
+def test_too_little_memory_is_told():
+    setup = """
+import numpy as np
+from skmag import MagnitudeDriftDetector
+X = np.random.default_rng(0).normal(size=(1500, 3))
+def score(block_size):
+    model = MagnitudeDriftDetector(
+        1.0, statistics="mmd", n_resamples=19, block_size=block_size, random_state=0
+    )
+    return model.fit(X).score(1.1 * X[::2])
+expected = score(50)"""
+    rooms = [2**20 * room for room in (1, 8, 99)]
+    *told, again = within_limits(
+        setup, "score(None if room < 2**20 * 100 else 50) == expected", [*rooms, 2**20 * 100]
+    )
+    for message in told:
+        assert message.startswith("MemoryError")
+        assert "n=2,250" in message
+        assert "block_size" in message
+        assert "more" in message or "bytes" in message
+    assert again == "True"

@@ -148,7 +148,7 @@ def test_without_candidates_all_are_inliers():
 
 def test_without_inliers_the_paper_has_no_answer():
     answers = solved(normal(5))
-    answers.weights = torch.tensor([-9.0, -9.0, -9.1, -9.0, 9.0], dtype=torch.float64)
+    answers._weights = torch.tensor([-9.0, -9.0, -9.1, -9.0, 9.0], dtype=torch.float64)
     with pytest.raises(ValueError, match=r"criterion='paper' finds no inliers at t=0\.7"):
         InlierGain.of(answers, "auto")
 

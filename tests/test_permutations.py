@@ -266,3 +266,30 @@ def test_scores_do_not_depend_on_the_unit():
     assert expected[:, 1].tolist() == [0.0, 0.0, 0.0]
     for unit in (2.0**-900, 2.0**900):
         assert torch.equal(standard_scores(values * unit), expected)
+
+
+def test_draws_may_outnumber_the_labellings():
+    pool = pooled(normal(1, 2, 0), normal(2, 2, 1))
+    drawn = Labellings.drawn(pool, 9, np.random.default_rng(0))
+    assert drawn.smaller.shape == (10, 1)
+    assert not drawn.complete
+    assert set(drawn.smaller.flatten().tolist()) == {0, 1, 2}
+
+
+def test_every_job_needs_memory_of_its_own(monkeypatch):
+    pool = pooled(*SAMPLES["distinct"])
+    monkeypatch.setattr(permutations, "available_memory", lambda device: 10_000.0)
+    assert pool.with_table(3).points.table.shape == (9, 9)
+    with pytest.raises(MemoryError, match=r"11,016 bytes .* worked on by 4 jobs.*block_size"):
+        pool.with_table(4)
+
+
+def test_a_metric_that_takes_all_distances_is_not_asked_for_too_many(monkeypatch):
+    monkeypatch.setattr(permutations, "available_memory", lambda device: 1000.0)
+
+    def never(a, b):
+        pytest.fail("the metric was called")
+
+    X, Y = (torch.from_numpy(own) for own in SAMPLES["distinct"])
+    with pytest.raises(MemoryError, match="n=9 distinct points"):
+        Pool.of(X, Y, resolve_metric(never, None))

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import skops.io
 import torch
-from reference import StopAfter, normal
+from reference import StopAfter, normal, peak_memory, within_limits
 from scipy.spatial.distance import cdist
 from sklearn import clone, config_context
 from sklearn.callback import ProgressBar
@@ -230,3 +230,52 @@ def test_a_metric_without_positive_definite_similarities_is_refused():
     np.fill_diagonal(table, 0)
     with pytest.raises(ValueError, match=r"at t=0\.3 is not positive definite"):
         fitted(table, t=0.3, metric="precomputed")
+
+
+@each
+def test_small_blocks_change_nothing(strategy):
+    X = normal(300, 20)
+    expected = fitted(X, n_samples=12, strategy=strategy)
+    with config_context(working_memory=0.01):
+        found = fitted(X, n_samples=12, strategy=strategy)
+    assert found.sample_indices_.tolist() == expected.sample_indices_.tolist()
+    np.testing.assert_allclose(found.magnitudes_, expected.magnitudes_, rtol=1e-10)
+
+
+def test_the_whole_by_an_iterative_solver():
+    X = normal(120, 3)
+    expected = fitted(X, n_samples=None, tol=0.05)
+    found = fitted(X, n_samples=None, tol=0.05, solver="cg")
+    assert found.magnitude_ == pytest.approx(expected.magnitude_, rel=5e-4)
+    assert abs(len(found.gains_) - len(expected.gains_)) <= 2
+
+
+def test_the_peak_of_a_choice():
+    setup = """
+import numpy as np, sklearn
+from skmag import MagnitudeSubsetSelector
+sklearn.set_config(working_memory=4)
+X = np.random.default_rng(0).normal(size=(60_000, 4))
+MagnitudeSubsetSelector(40, random_state=0).fit(X[:2000])"""
+    n, m, data = 60_000, 40, 8 * 4 * 60_000
+    taken = peak_memory(setup, f"MagnitudeSubsetSelector({m}, random_state=0).fit(X)")
+    assert taken < 8 * n * (m + 14) + 5 * data + 12 * 2**20
+    centers = f"MagnitudeSubsetSelector({m}, strategy='centers', random_state=0).fit(X)"
+    assert peak_memory(setup, centers) < 8 * m * (m + 14) + 5 * data + 20 * 2**20
+
+
+def test_too_little_memory_is_told():
+    setup = """
+import numpy as np
+from skmag import MagnitudeSubsetSelector
+X = np.random.default_rng(0).normal(size=(50_000, 3))
+def chosen(m):
+    return MagnitudeSubsetSelector(m, random_state=0).fit(X).sample_indices_.tolist()
+expected = chosen(60)"""
+    rooms = [2**20, 2**24, 2**25, 2**27]
+    *told, enough = within_limits(setup, "chosen(60) == expected", rooms)
+    assert enough == "True"
+    for message in told:
+        assert message.startswith("MemoryError")
+        assert "n=50,000" in message
+        assert "strategy='centers'" in message

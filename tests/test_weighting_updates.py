@@ -53,7 +53,7 @@ CHANGES = st.lists(
         (slanted, None),
         ("precomputed", None),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 @settings(deadline=None, max_examples=12)
 @given(

@@ -366,7 +366,7 @@ class DiscreteCenterHierarchy:
         """Distance to, and number of, the distinct point nearest to each new one."""
         space, n = self._space, len(self._space)
         found = []
-        for rows in block_slices(len(data), rows_per_block(16 * n, len(data))):
+        for rows in block_slices(len(data), rows_per_block(16 * n, len(data), data.device)):
             if space.points is None:
                 block = data[rows, :n]
             else:

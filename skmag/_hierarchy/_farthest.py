@@ -122,7 +122,8 @@ def farthest_first(space: Space, n_centers: int | None = None, start: int = 0) -
     order, radii = [start], [float("inf")]
     within = 1.0
     while len(order) < wanted and not (space.metric.is_norm and within < _FEW):
-        radius, at = (value.item() for value in distance.max(dim=0))
+        # A device is asked for both at once.
+        radius, at = torch.stack([value.to(distance) for value in distance.max(dim=0)]).tolist()
         if radius == 0:
             break
         row = space.row(int(at))

@@ -136,7 +136,8 @@ class _Repair:
         if len(centers):
             device = self.space.held.device
             columns = torch.from_numpy(centers).to(device)
-            for rows in block_slices(len(points), rows_per_block(16 * len(centers), len(points))):
+            size = rows_per_block(16 * len(centers), len(points), device)
+            for rows in block_slices(len(points), size):
                 block = self.space.block(torch.from_numpy(points[rows]).to(device), columns)
                 out[rows] = as_numpy(block.amin(dim=1) <= radius)
         return out

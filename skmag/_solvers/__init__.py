@@ -14,11 +14,19 @@ from skmag._solvers._cholesky import CholeskyFactor
 from skmag._solvers._exact import EXACT, factor, indefinite, is_on_a_line
 from skmag._solvers._iterative import IterativeFactor
 from skmag._solvers._memory import available_memory, exact_bytes
-from skmag._solvers._portfolio import ITERATIVE, magnitudes_at, solve, with_kept_distances
+from skmag._solvers._near import NearFactor
+from skmag._solvers._portfolio import (
+    ITERATIVE,
+    answering,
+    choose_answering,
+    magnitudes_at,
+    solve,
+    with_kept_distances,
+)
 from skmag._solvers._solution import Certificate, Solution
 
-SOLVERS = EXACT
-"""Solvers that make a factor, which estimators ask."""
+SOLVERS = (*EXACT, "cg", "sparse")
+"""Solvers that answer questions, which estimators ask."""
 
 __all__ = [
     "ITERATIVE",
@@ -28,10 +36,13 @@ __all__ = [
     "Factor",
     "IndefiniteError",
     "IterativeFactor",
+    "NearFactor",
     "NotPositiveDefiniteWarning",
     "Probe",
     "Solution",
+    "answering",
     "available_memory",
+    "choose_answering",
     "exact_bytes",
     "factor",
     "indefinite",

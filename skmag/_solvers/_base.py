@@ -89,6 +89,11 @@ class Factor(Portable, ABC):
     similarity: Similarity
     definite: bool = True
 
+    @property
+    def needs_weights(self) -> bool:
+        """Whether answers take the weights of :meth:`weighting`; else any tensor will do."""
+        return True
+
     @classmethod
     @abstractmethod
     def prepare(cls, similarity: Similarity, spent: Factor | None = None) -> Factor:
@@ -231,7 +236,8 @@ class AnchoredFactor(Factor):
         deficit = weights[points] * residual
         potential, explained = 1 - deficit, (diagonal - 1) * residual
         nearest = torch.full_like(residual, torch.inf)
-        for rows in block_slices(len(points), rows_per_block(self.probe_bytes(), _BLOCK)):
+        size = rows_per_block(self.probe_bytes(), _BLOCK, points.device)
+        for rows in block_slices(len(points), size):
             distance = self.similarity.distances_of(points[rows])
             others = torch.exp(distance * -self.similarity.t)
             index = torch.arange(len(others), device=others.device)
@@ -267,7 +273,7 @@ class AnchoredFactor(Factor):
         n, device = len(self.similarity), self.similarity.device
         index = torch.arange(n, device=device) if points is None else points
         out = torch.empty(len(index), dtype=torch.float64, device=device)
-        for columns in block_slices(len(index), rows_per_block(self.probe_bytes(), _BLOCK)):
+        for columns in block_slices(len(index), rows_per_block(self.probe_bytes(), _BLOCK, device)):
             out[columns] = self.quadratic(self._unit_columns(index[columns]))
         if bool((index == 0).any()):
             # Partitioned inverse: the anchor's entry is 1 + a' S^-1 a.

@@ -92,7 +92,12 @@ def spread_centers(similarity: Similarity, n_centers: int) -> np.ndarray:
     """
     space = Space(similarity.metric, similarity.points, similarity.table)
     found = farthest_first(space, n_centers)
-    return np.asarray(found.order[found.radii > _CLOSE * float(similarity.anchor.max())])
+    return well_apart(found.order, found.radii, float(similarity.anchor.max()))
+
+
+def well_apart(order: np.ndarray, radii: np.ndarray, reach: float) -> np.ndarray:
+    """Centers but for those that are very close to others, beside the set's `reach`."""
+    return np.asarray(order[radii > _CLOSE * reach])
 
 
 def exact_factor(

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from scipy.linalg import eigvalsh_tridiagonal
 
 from skmag._similarity import Similarity
 from skmag._solvers._certificate import (
@@ -16,10 +13,10 @@ from skmag._solvers._certificate import (
     eigenvalue_bound,
     interval,
     is_sharp,
-    norm_of,
     residual_of,
     with_anchor,
 )
+from skmag._solvers._cg_steps import LOOK, Run, descend
 from skmag._solvers._parameters import check_positive_integer
 from skmag._solvers._preconditioners import (
     PRECONDITIONERS,
@@ -39,65 +36,12 @@ _SINGLE_REACH, _DOUBLE_REACH = 1e-6, 1e-14
 _SINGLE_GAIN = 0.2
 # One in float64 that leaves more of it has met rounding.
 _DOUBLE_GAIN = 0.5
+# Steps that may pass without progress.
+_PATIENCE = 300
 # Share of the allowed error that the steps aim at: the certificate adds rounding.
 _AIM = 0.5
-# Steps between two looks at the smallest Ritz value, where nothing is proven of eigenvalues.
-_LOOK = 5
-# Steps that may pass without a residual below this share of the least before them.
-_PATIENCE, _PROGRESS = 300, 0.9
 
 Progress = Callable[[Certificate], object]
-
-
-@dataclass
-class _Run:
-    """What some steps of conjugate gradients from zero came to.
-
-    Parameters
-    ----------
-    x : tensor of shape (n_points,)
-        The correction.
-    reach : float
-        Share of a right side that products can reduce a residual to, for their rounding.
-    rz : float
-        What is left of r' M r for the residual r and the preconditioner M.
-    lengths, turns : list of float
-        Lengths of the steps, and the share of the last direction in the next.
-    gained : float
-        What the steps added to the energy.
-    stretch : float
-        Greatest r' M r / r' r, at most the norm of M.
-    """
-
-    x: torch.Tensor
-    reach: float
-    rz: float = 0.0
-    stretch: float = 0.0
-    gained: float = 0.0
-    lengths: list[float] = field(default_factory=list)
-    turns: list[float] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @property
-    def smallest_ritz_value(self) -> float:
-        """Smallest eigenvalue of M zeta as the steps know it, never below the true one.
-
-        It is that of the tridiagonal matrix of the Lanczos process (Golub & Meurant 2010, section
-        4.3); infinite without a step, zero where rounding of the operator may have made it.
-        """
-        if not self.lengths:
-            return math.inf
-        inverse = np.reciprocal(self.lengths)
-        turns = np.array(self.turns[: len(inverse) - 1])
-        diagonal = inverse.copy()
-        diagonal[1:] += turns * inverse[:-1]
-        beside = np.sqrt(turns) * inverse[:-1]
-        if not (np.isfinite(diagonal).all() and np.isfinite(beside).all()):
-            return 0.0
-        smallest = eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=(0, 0))
-        return float(smallest[0]) if smallest[0] > self.reach * self.stretch else 0.0
 
 
 def solve_cg(
@@ -272,9 +216,8 @@ class _Search:
         last_v, last = self.v, self.found
         right = _right_side(self.similarity, self.exact) if last is None else last.values
         reach = _SINGLE_REACH if self._inner is self.single else _DOUBLE_REACH
-        run = _descend(
-            self._inner, right, self.preconditioner, self._enough, reach, max_iter - self.steps
-        )
+        left = max_iter - self.steps
+        run = descend(self._inner, right, self.preconditioner, self._enough, reach, left, _PATIENCE)
         self.steps += len(run)
         self.v = last_v + run.x
         self.found = self._measured()
@@ -298,7 +241,7 @@ class _Search:
         close = _is_rounding(found, self.tol)
         return residual_of(self.similarity, self.v, self.exact) if close else found
 
-    def _enough(self, norm: float, run: _Run) -> bool:
+    def _enough(self, norm: float, run: Run) -> bool:
         """Whether a norm of the residual, and the steps up to it, are enough for now."""
         if self.found is None:
             # Only now that a product has been made is the least distance known.
@@ -313,7 +256,7 @@ class _Search:
         allowed = _AIM * self.tol * (energy + run.gained)
         if bound > 0 and norm * (norm / bound) <= allowed:
             return True
-        if self._sharp or len(run) % _LOOK:
+        if self._sharp or len(run) % LOOK:
             return False
         smallest = min(self._smallest, run.smallest_ritz_value)
         return 0 < run.rz <= allowed * smallest / _CAUTION
@@ -342,43 +285,6 @@ def _is_rounding(found: Residual, tol: float) -> bool:
     if found.norm <= 2 * found.noise:
         return True
     return found.excess <= found.slack and 2 * found.slack > tol * found.energy
-
-
-def _descend(
-    operator: Products,
-    right: torch.Tensor,
-    preconditioner: Preconditioner,
-    enough: Callable[[float, _Run], bool],
-    reach: float,
-    max_iter: int,
-) -> _Run:
-    """Steps of conjugate gradients from zero until the residual is small enough or stalls."""
-    run, r = _Run(torch.zeros_like(right), reach), right.clone()
-    norm = norm_of(r)
-    least, lowest, last_fall = reach * norm, norm, 0
-    p = preconditioner.apply(r[:, None])[:, 0]
-    run.rz = float(r @ p)
-    while len(run) < max_iter and len(run) - last_fall < _PATIENCE and run.rz > 0:
-        q = operator.product(p[:, None])[:, 0]
-        curvature = float(p @ q)
-        if not curvature > 0:
-            break
-        length = run.rz / curvature
-        run.x.add_(p, alpha=length)
-        r.sub_(q, alpha=length)
-        run.lengths.append(length)
-        run.gained += length * run.rz
-        norm = norm_of(r)
-        z = preconditioner.apply(r[:, None])[:, 0]
-        last, run.rz = run.rz, float(r @ z)
-        run.stretch = max(run.stretch, run.rz / norm / norm) if norm > 0 else run.stretch
-        if norm <= least or enough(norm, run):
-            break
-        if norm < _PROGRESS * lowest:
-            lowest, last_fall = norm, len(run)
-        run.turns.append(run.rz / last)
-        p = z + run.turns[-1] * p
-    return run
 
 
 def _estimated_error(r: torch.Tensor, preconditioner: Preconditioner, smallest: float) -> float:

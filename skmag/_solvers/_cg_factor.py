@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from skmag._arrays import on_host
 from skmag._similarity import Similarity
 from skmag._solvers._base import AnchoredFactor, Factor
 from skmag._solvers._preconditioners import Preconditioner, choose_preconditioner
@@ -18,6 +19,8 @@ _SOLVED, _ACCEPTED = 1e-12, 1e-8
 _MAX_ITER = 2000
 # Steps that may pass without progress in any column, and what progress is.
 _PATIENCE, _PROGRESS = 100, 0.9
+# Steps on a device between two looks at how far they came: each look makes the host wait.
+_LOOK = 5
 # How often the steps begin anew with the residual that they really left.
 _ROUNDS = 3
 
@@ -50,7 +53,8 @@ class ConjugateGradientFactor(AnchoredFactor):
     def products(self) -> Products:
         """The operator in float64; the tiles that it keeps belong to one device and process."""
         if self._products is None:
-            self._products = Products(self.similarity, keep_bytes=kept_bytes() // 2)
+            budget = kept_bytes(self.similarity.device) // 2
+            self._products = Products(self.similarity, keep_bytes=budget)
         return self._products
 
     def __getstate__(self) -> dict[str, Any]:
@@ -124,7 +128,9 @@ def _steps(
     x, r = torch.zeros_like(B), B.clone()
     z = preconditioner.apply(r)
     p, rz = z.clone(), (r * z).sum(0)
-    lowest, last_fall = torch.full_like(least, torch.inf), 0
+    lowest = torch.full_like(least, torch.inf)
+    last_fall = torch.zeros((), dtype=torch.int64, device=B.device)
+    look = 1 if on_host(B) else _LOOK
     for number in range(_MAX_ITER):
         q = products.product(p)
         curvature = (p * q).sum(0)
@@ -134,10 +140,10 @@ def _steps(
         r -= length * q
         norm = torch.linalg.vector_norm(r, dim=0)
         open_ = going & (norm > least)
-        if bool((open_ & (norm < _PROGRESS * lowest)).any()):
-            last_fall = number
+        last_fall = torch.where((open_ & (norm < _PROGRESS * lowest)).any(), number, last_fall)
         lowest = torch.minimum(lowest, norm)
-        if not bool(open_.any()) or number - last_fall > _PATIENCE:
+        done = ~open_.any() | (number - last_fall > _PATIENCE)
+        if number % look == 0 and bool(done):
             break
         z = preconditioner.apply(r)
         last, rz = rz, (r * z).sum(0)

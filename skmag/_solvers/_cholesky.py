@@ -10,6 +10,7 @@ from scipy.linalg import LinAlgWarning
 from scipy.linalg.blas import dtrsv
 from scipy.linalg.lapack import get_lapack_funcs
 
+from skmag._arrays import on_host
 from skmag._metrics import EPS
 from skmag._similarity import Similarity
 from skmag._solvers._base import (
@@ -149,7 +150,7 @@ class CholeskyFactor(AnchoredFactor):
 
 def zeros(n: int, device: torch.device, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     """An n by n matrix of zeros; on the CPU, no time is spent on what is never written to."""
-    if device.type != "cpu":
+    if not on_host(device):
         return torch.zeros(n, n, dtype=dtype, device=device)
     # torch writes its zeros, numpy leaves them to the operating system.
     return torch.from_numpy(np.zeros((n, n), np.float32 if dtype == torch.float32 else np.float64))
@@ -157,7 +158,7 @@ def zeros(n: int, device: torch.device, dtype: torch.dtype = torch.float64) -> t
 
 def uses_scipy(matrix: torch.Tensor) -> bool:
     """Whether scipy's LAPACK is to factor, and to solve with, this matrix."""
-    return matrix.device.type == "cpu" and len(matrix) >= _SCIPY_POINTS
+    return on_host(matrix) and len(matrix) >= _SCIPY_POINTS
 
 
 def factor_in_place(matrix: torch.Tensor) -> tuple[torch.Tensor, float]:

@@ -8,6 +8,7 @@ import torch
 from scipy.linalg import LinAlgWarning
 
 from skmag._arrays import float64_device
+from skmag._out_of_memory import names_memory
 from skmag._similarity import Similarity
 from skmag._solvers._base import (
     Factor,
@@ -75,6 +76,7 @@ def is_on_a_line(similarity: Similarity) -> bool:
     return points is not None and points.shape[1] == 1 and similarity.metric.is_norm
 
 
+@names_memory
 def factor(
     similarity: Similarity, solver: str, device: torch.device, spent: Factor | None = None
 ) -> tuple[Factor, str]:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from skmag._arrays import on_host
 from skmag._similarity import Similarity
 from skmag._solvers._accuracy import Accuracy
 from skmag._solvers._parameters import check_positive_integer, is_real
@@ -24,6 +25,8 @@ from skmag._solvers._solution import Solution
 
 # Products that bound the greatest eigenvalue: ten come within a few percent of it.
 _POWER_STEPS = 10
+# Steps on a device between two looks at what they came to: each makes the host wait.
+_LOOK = 5
 # Growth of the mean squared residual that no stable run shows, not even at the top of a swing.
 _DIVERGED = 1e8
 
@@ -85,34 +88,39 @@ def solve_gradient_descent(
     check_positive_integer(max_iter, "max_iter")
     batch = n if batch_size is None else min(check_positive_integer(batch_size, "batch_size"), n)
     _check(learning_rate, momentum)
-    products = Products(similarity, keep_bytes=kept_bytes(), anchored=False)
+    products = Products(similarity, keep_bytes=kept_bytes(similarity.device), anchored=False)
     rate = _rate(learning_rate, products, batch, momentum)
     accuracy = Accuracy(similarity, tol, products)
     weights = torch.zeros_like(similarity.counts) if start is None else start.clone()
     velocity = torch.zeros_like(weights)
-    first, worst, reached = math.nan, 0.0, math.inf
+    first, worst = math.nan, weights.new_zeros(())
+    reached = torch.full_like(worst, torch.inf)
+    look = 1 if on_host(weights) else _LOOK
     gradients = _gradients(products, weights, batch, random_state)
     # Only whole epochs say that all equations hold.
     for n_iter, (gradient, residual, ends_epoch) in enumerate(gradients):
-        squared = float(residual.square().mean())
-        first = squared if n_iter == 0 else first
-        if not squared <= _DIVERGED * (first + 1):
-            raise ValueError(
-                f"gradient descent diverged at step {n_iter} with learning_rate={rate!r}, "
-                f"momentum={momentum!r} and batch_size={batch_size!r}; use a smaller one or "
-                "learning_rate='auto'"
-            )
-        worst = max(worst, float(residual.abs().max()))
+        worst = worst.maximum(residual.abs().max())
+        looks = n_iter % look == 0 or n_iter == max_iter
+        if looks:
+            squared = float(residual.square().mean())
+            first = squared if n_iter == 0 else first
+            if not squared <= _DIVERGED * (first + 1):
+                raise ValueError(
+                    f"gradient descent diverged at step {n_iter} with learning_rate={rate!r}, "
+                    f"momentum={momentum!r} and batch_size={batch_size!r}; use a smaller one or "
+                    "learning_rate='auto'"
+                )
         if ends_epoch:
-            reached, worst = worst, 0.0
-        if n_iter == max_iter or (ends_epoch and reached <= tol and accuracy.is_due(n_iter)):
+            reached, worst = worst, torch.zeros_like(worst)
+        looks = ends_epoch and (looks or batch < n)
+        if n_iter == max_iter or (looks and accuracy.is_due(n_iter) and float(reached) <= tol):
             certificate = accuracy.certificate(weights, n_iter)
             if n_iter == max_iter or certificate.converged:
                 break
         velocity.mul_(momentum).add_(gradient)
         # In place: the generator looks at the weights as they are.
         weights.sub_(velocity, alpha=rate)
-    details = {"learning_rate": rate, "maximum_residual": reached}
+    details = {"learning_rate": rate, "maximum_residual": float(reached)}
     return Solution(similarity, weights, certificate, "gradient_descent", details=details)
 
 

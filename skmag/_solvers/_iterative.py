@@ -11,6 +11,7 @@ from skmag._solvers._base import Factor, IndefiniteError, Probe
 from skmag._solvers._cg_factor import ConjugateGradientFactor
 from skmag._solvers._cholesky import CholeskyFactor
 from skmag._solvers._memory import available_memory, exact_bytes
+from skmag._solvers._near import NearFactor
 from skmag._solvers._solution import Certificate, Solution
 
 # Beyond this many points, a Cholesky factor takes minutes and conjugate gradients answer.
@@ -21,7 +22,8 @@ class IterativeFactor(Factor):
     """A solution, and a factor made on demand.
 
     Potentials need the weights only. Residuals, gains and what is left out need solves: a Cholesky
-    factor gives them where it fits, conjugate gradients for each query where not. Near a point both
+    factor gives them where it fits; where not, the points near each query after the sparse solver,
+    and conjugate gradients for each query after the others. Near a point both
     1 - h and r vanish, so that their ratio wants the factor's own weights.
 
     Parameters
@@ -51,6 +53,10 @@ class IterativeFactor(Factor):
                 # Points that a factor cannot tell apart may still have answers.
                 with suppress(IndefiniteError):
                     self._made = CholeskyFactor.prepare(self.similarity)
+            if self._made is None and self.solution.center_weights is not None:
+                near = NearFactor.of(self.similarity)
+                near.solution = self.solution
+                self._made = near
             if self._made is None:
                 self._made = ConjugateGradientFactor.prepare(self.similarity)
         return self._made

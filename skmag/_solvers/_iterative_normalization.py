@@ -12,12 +12,15 @@ import math
 
 import torch
 
+from skmag._arrays import on_host
 from skmag._similarity import Similarity
 from skmag._solvers._accuracy import Accuracy
 from skmag._solvers._parameters import check_positive_integer
 from skmag._solvers._products import Products, kept_bytes
 from skmag._solvers._solution import Solution
 
+# Steps on a device between two looks at the rows: each makes the host wait.
+_LOOK = 5
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -67,7 +70,7 @@ def solve_iterative_normalization(
     """
     check_positive_integer(max_iter, "max_iter")
     # An equation of S instead of zeta has no positive matrix to divide by.
-    products = Products(similarity, keep_bytes=kept_bytes(), anchored=False)
+    products = Products(similarity, keep_bytes=kept_bytes(similarity.device), anchored=False)
     weights = torch.ones_like(similarity.counts) if start is None else start.clone()
     if bool((weights < 0).any()) or not bool((weights > 0).any()):
         raise ValueError("iterative normalization starts from non-negative weights, not all zero")
@@ -80,9 +83,10 @@ def solve_iterative_normalization(
             certificate = accuracy.certificate(weights, n_iter)
             if last or certificate.converged:
                 break
-        weights = _step(weights, sums)
-        sums = products.product(weights[:, None])[:, 0]
-        n_iter += 1
+        for _ in range(min(1 if on_host(weights) else _LOOK, max_iter - n_iter)):
+            weights = _step(weights, sums)
+            sums = products.product(weights[:, None])[:, 0]
+            n_iter += 1
     lower, upper = diversity_interval(weights, sums)
     details = {
         "sum_of_weights": float(weights.sum()),

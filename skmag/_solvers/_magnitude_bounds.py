@@ -8,13 +8,13 @@ magnitude is at most 1 / E[1 / number of parts].
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import torch
 
 from skmag._arrays import block_slices, rows_per_block
-from skmag._metrics import EPS
+from skmag._metrics import EPS, Metric
 from skmag._similarity import Similarity
 from skmag._solvers._metric_facts import norm_order
 
@@ -44,12 +44,52 @@ def magnitude_upper_bound(similarity: Similarity) -> float:
         return 1.0
     if points is None:
         return math.inf
-    order = norm_order(similarity.metric, points.shape[1])
+    low, high = points.amin(0), points.amax(0)
+
+    def reach(unit: float) -> float:
+        centres = (low + (high - low) / 2, points.mean(0))
+        reaches = [greatest_reach(points, centre, unit) for centre in centres]
+        # A NaN, from coordinates at the end of the range, is not less.
+        return min((value for value in reaches if value < math.inf), default=math.inf)
+
+    return bound_within(similarity.metric, similarity.t, n, low, high, reach)
+
+
+def bound_within(
+    metric: Metric,
+    t: float,
+    n: int,
+    low: torch.Tensor,
+    high: torch.Tensor,
+    reach: Callable[[float], float],
+) -> float:
+    """Upper bound of the magnitude of points of which only little is known.
+
+    Parameters
+    ----------
+    metric : Metric
+        Distance between the points.
+    t : float
+        Scale.
+    n : int
+        Number of points, two at least.
+    low, high : tensors of shape (n_features,)
+        Corners of their box.
+    reach : callable
+        ``reach(unit)`` is the radius of a ball around all points, in that unit, as
+        :func:`greatest_reach` computes it.
+
+    Returns
+    -------
+    float
+        The bound, see :func:`magnitude_upper_bound`.
+    """
+    n_features = len(low)
+    order = norm_order(metric, n_features)
     # Every norm of the plane is one of L1.
-    if not (order <= 2 or (points.shape[1] == 2 and similarity.metric.is_norm)):
+    if not (order <= 2 or (n_features == 2 and metric.is_norm)):
         return math.inf
-    t = similarity.t
-    extents, unit = _extents(points)
+    extents, unit = _extents(low, high)
     half_sides = [_raised(t * extent / 2, 4) for extent in extents]
     # n points span n - 1 dimensions at most.
     dimension = min(n - 1, len(half_sides))
@@ -60,38 +100,35 @@ def magnitude_upper_bound(similarity: Similarity) -> float:
         mass = _raised(math.fsum(half_sides) if max(half_sides) < n else math.inf, 4)
         bounds += [_half_exponential(mass), _regions(dimension, 2 * mass)]
     if order == 2:
-        radius = _raised(t * _enclosing_radius(points, unit), 4)
+        radius = _raised(t * _raised_radius(reach, n_features, unit), 4)
         bounds += [_cells(half_sides, n), _ball(dimension, radius, n)]
     return min(bounds)
 
 
-def _extents(points: torch.Tensor) -> tuple[list[float], float]:
+def _extents(low: torch.Tensor, high: torch.Tensor) -> tuple[list[float], float]:
     """Sides of the enclosing box that are not zero, and a power of two of their size."""
-    low, high = points.amin(0), points.amax(0)
     extents = [extent for extent in (high - low).tolist() if extent > 0]
     largest = max(extents)
     unit = 2.0 ** (math.frexp(largest)[1] - 1) if math.isfinite(largest) else math.inf
     return extents, unit
 
 
-def _enclosing_radius(points: torch.Tensor, unit: float) -> float:
-    """Radius of a ball around all points; any centre will do, the better of two is taken."""
+def greatest_reach(points: torch.Tensor, centre: torch.Tensor, unit: float) -> float:
+    """Greatest Euclidean distance from a centre, in a unit in which squares stay in range."""
+    n, D = points.shape
+    blocks = block_slices(n, rows_per_block(24 * D, n, points.device))
+    reaches = [
+        torch.linalg.vector_norm((points[rows] - centre) / unit, dim=1).max() for rows in blocks
+    ]
+    return float(torch.stack(reaches).max())
+
+
+def _raised_radius(reach: Callable[[float], float], n_features: int, unit: float) -> float:
+    """Radius of a ball around all points, rounding included."""
     if not math.isfinite(unit):
         return math.inf
-    n, D = points.shape
-    low, high = points.amin(0), points.amax(0)
-    best = math.inf
-    for centre in (low + (high - low) / 2, points.mean(0)):
-        # Scaled, so that squares neither overflow nor vanish.
-        blocks = block_slices(n, rows_per_block(24 * D, n))
-        reaches = [
-            torch.linalg.vector_norm((points[rows] - centre) / unit, dim=1).max() for rows in blocks
-        ]
-        reach = float(torch.stack(reaches).max())
-        # A NaN, from coordinates at the end of the range, is not less.
-        best = reach if reach < best else best
     # D + 3 roundings of eps / 2 in a square, halved by the root.
-    return _raised(_raised(best, D + 8) * unit, 1)
+    return _raised(_raised(reach(unit), n_features + 8) * unit, 1)
 
 
 def _box_in_cityblock(half_sides: Sequence[float]) -> float:

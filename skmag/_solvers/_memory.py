@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from skmag._arrays import free_device_memory
+
 
 def available_memory(device: torch.device) -> float:
     """Bytes that can still be taken on `device`; infinite where the system does not say.
@@ -23,7 +25,7 @@ def available_memory(device: torch.device) -> float:
         The least of what the machine, the container and the address-space limit leave.
     """
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+        return free_device_memory(device)
     return min(_system_memory(), _container_memory(), _address_space())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from skmag._metrics import _GEMM_FEATURES, _GEMM_SHARE, EPS, Metric
+from skmag._metrics import EPS, GEMM_FEATURES, GEMM_SHARE, Metric
 
 
 def norm_order(metric: Metric, n_features: int) -> float:
@@ -77,13 +77,13 @@ def distance_error(metric: Metric, n_features: int) -> float:
 def _euclidean_error(n_features: int) -> float:
     # A square is off by 3 roundings, a sum of D of them by D - 1 more; the root halves.
     differences = (n_features / 4 + 2) * EPS
-    if n_features < _GEMM_FEATURES:
+    if n_features < GEMM_FEATURES:
         return differences
     # With s = |u|^2 + |v|^2 in centred coordinates: s is off by (D + 1) s roundings, and a sum, in
     # whatever order, of s and the D terms of -2 u'v by (D + 1) (s + 2 |u| |v|) more, at most
     # 3 (D + 1) s beside a d^2 >= share s. Centring moves u - v by |u| + |v| <= sqrt(2 s) <=
     # sqrt(2 / share) d roundings. The last factor covers products of errors and what rounding does
     # to the comparison with the share.
-    product = 3 * (n_features + 1) / (4 * _GEMM_SHARE)
-    centring = math.sqrt(2 / _GEMM_SHARE) / 2
+    product = 3 * (n_features + 1) / (4 * GEMM_SHARE)
+    centring = math.sqrt(2 / GEMM_SHARE) / 2
     return max(differences, (product + centring + 1) * EPS * 1.01)

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import inspect
-import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
+from skmag._out_of_memory import names_memory
 from skmag._similarity import Similarity
-from skmag._solvers._base import Factor, stack_level
+from skmag._solvers._base import Factor
 from skmag._solvers._centers import solve_centers
 from skmag._solvers._cg import solve_cg
-from skmag._solvers._dimension import has_coordinates, neighborhood
+from skmag._solvers._dimension import exponent, has_coordinates, neighborhood
 from skmag._solvers._exact import EXACT, choose_exact, factor, is_on_a_line
 from skmag._solvers._gradient_descent import solve_gradient_descent
 from skmag._solvers._iterative import IterativeFactor
 from skmag._solvers._iterative_normalization import solve_iterative_normalization
 from skmag._solvers._many_scales import solve_scales
 from skmag._solvers._memory import available_memory, exact_bytes
+from skmag._solvers._near import NearFactor
 from skmag._solvers._products import kept_bytes
 from skmag._solvers._solution import Solution
 from skmag._solvers._sparse import solve_sparse
+from skmag._solvers._unmet import warn_unmet
 
 ITERATIVE: dict[str, Callable[..., Solution]] = {
     "cg": solve_cg,
@@ -51,6 +51,9 @@ _CPU_ENTRIES = 1e12
 _SHARED_POINTS, _SHARED_SCALES = 2_000, 3
 # Products that conjugate gradients take where the dimension is high.
 _PRODUCTS = 30
+# Up to this many points a factor answers questions by itself, and up to the second number where
+# near points do not suffice.
+_ANSWERED_POINTS, _WEIGHED_POINTS = 5_000, 20_000
 
 
 def choose(
@@ -115,6 +118,7 @@ def choose(
     return "cg", f"n={n:,} points: products with a certified interval instead of a factor"
 
 
+@names_memory
 def solve(
     similarity: Similarity,
     solver: str,
@@ -175,10 +179,114 @@ def solve(
     run = ITERATIVE[solver]
     _check_params(run, solver, solver_params, {"tol", "start", "workspace"})
     solution = run(similarity, tol=tol, start=start, **(solver_params or {}))
-    _warn_unmet(solution, tol)
+    warn_unmet(solution, tol)
     return IterativeFactor(solution), reason
 
 
+def choose_answering(
+    similarity: Similarity, device: torch.device, *, residuals_only: bool = False
+) -> tuple[str, str]:
+    """The rule behind ``solver="auto"`` where many questions follow: the first line that fits.
+
+    =============  ============================================================  ================
+    solver         when                                                          why
+    =============  ============================================================  ================
+    ``line``       one feature and a norm                                        closed form
+    a factor       up to 5,000 points                                            exact
+    a factor       the metric is not known to be of negative type, or has no     nothing else is
+                   coordinates                                                   safe
+    a factor       up to 20,000 points, if it fits the memory, under norms       far points
+                   other than the Euclidean one                                  matter there
+    a factor       up to 20,000 points of intrinsic dimension above 3.5, if it   near points give
+                   fits the memory and weights are wanted                        no weights there
+    ``sparse``     otherwise                                                     near points
+                                                                                 answer
+    =============  ============================================================  ================
+
+    Parameters
+    ----------
+    similarity : Similarity
+        The operator.
+    device : torch.device
+        Where factors are to live.
+    residuals_only : bool, default=False
+        Whether only residuals decide.
+
+    Returns
+    -------
+    name, reason : str
+        A solver and a sentence for the user.
+    """
+    n, metric = len(similarity), similarity.metric
+    name, reason = choose_exact(similarity, device)
+    if name == "line" or n <= _ANSWERED_POINTS or similarity.device != device:
+        return name, reason
+    if not metric.positive_definite or not has_coordinates(metric) or similarity.points is None:
+        return name, f"{reason}; metric={metric.name!r} is not for near points"
+    if n <= _WEIGHED_POINTS and exact_bytes(n, 8) <= available_memory(device):
+        if exponent(metric) != 2:
+            return name, f"{reason}; far points matter under metric={metric.name!r}"
+        dimension = 0.0 if residuals_only else neighborhood(similarity).dimension
+        if dimension > _SPARSE_DIMENSION:
+            return name, f"{reason}; weights are wanted in intrinsic dimension {dimension:.1f}"
+    return "sparse", f"n={n:,} points: each query is answered by the points near it"
+
+
+@names_memory
+def answering(
+    similarity: Similarity,
+    solver: str,
+    device: torch.device,
+    *,
+    tol: float = 1e-6,
+    solver_params: Mapping[str, Any] | None = None,
+    residuals_only: bool = False,
+) -> tuple[Factor, str]:
+    """Prepare `similarity` for many questions.
+
+    Parameters
+    ----------
+    similarity : Similarity
+        The operator.
+    solver : str
+        "auto", a solver that makes a factor, "cg", or "sparse", which answers by near points.
+    device : torch.device
+        Where factors are to live.
+    tol : float, default=1e-6
+        Relative tolerance of the magnitude, for "cg" and "sparse".
+    solver_params : mapping, default=None
+        Further arguments of these two.
+    residuals_only : bool, default=False
+        Whether only residuals decide, so that "sparse" need not solve for weights.
+
+    Returns
+    -------
+    factor : Factor
+        The solved state.
+    reason : str
+        Why this solver.
+
+    Raises
+    ------
+    ValueError
+        If the solver does not fit the data or does not take a parameter.
+    """
+    reason = "asked for"
+    if solver == "auto":
+        solver, reason = choose_answering(similarity, device, residuals_only=residuals_only)
+    if solver == "sparse":
+        _check_iterative(solver, similarity)
+        _check_params(solve_sparse, solver, solver_params, {"tol", "start"})
+        params = dict(solver_params or {})
+        return NearFactor.of(similarity, tol, params, residuals_only=residuals_only), reason
+    if solver in ITERATIVE:
+        return solve(similarity, solver, device, tol=tol, solver_params=solver_params)
+    _check_no_params(solver_params, solver, asked=reason == "asked for")
+    made, why = factor(similarity, solver, device)
+    return made, why if reason == "asked for" else reason
+
+
+@names_memory
 def magnitudes_at(
     similarity: Similarity,
     scales: Sequence[float],
@@ -220,13 +328,13 @@ def magnitudes_at(
     if solver == "cg":
         _check_iterative("cg", similarity)
         _check_params(solve_scales, "cg", solver_params, {"scales", "tol", "done"})
-        if exact_bytes(len(similarity), 8) <= kept_bytes():
+        if exact_bytes(len(similarity), 8) <= kept_bytes(similarity.device):
             similarity = with_kept_distances(similarity, len(scales))
         done: list[int] = []
 
         def tell(index: int, solution: Solution) -> None:
             done.append(index)
-            _warn_unmet(solution, tol)
+            warn_unmet(solution, tol)
             if callback is not None:
                 callback(len(done), len(scales))
 
@@ -303,48 +411,3 @@ def _check_params(
             f"solver_params has keys {unknown} that solver={solver!r} does not take here; it "
             f"takes {sorted(known)}"
         )
-
-
-def _warn_unmet(solution: Solution, tol: float) -> None:
-    """Say how far a solver came that did not converge, and what would go further."""
-    found, stopped = solution.certificate, solution.details.get("stopped")
-    if found.converged or stopped == "callback":
-        return
-    error = found.standard_error
-    estimate = f", estimated error {error:.2g}" if error > 0 and math.isfinite(error) else ""
-    steps = f" after {found.n_iter} iterations" if found.n_iter else ""
-    warnings.warn(
-        f"solver={solution.solver!r} did not reach tol={tol!r} for n={len(solution.similarity):,} "
-        f"points at t={solution.similarity.t!r}: magnitude {found.magnitude!r} in "
-        f"[{found.lower!r}, {found.upper!r}]{estimate}{steps}. {_advice(solution)}",
-        ConvergenceWarning,
-        stacklevel=stack_level(),
-    )
-
-
-def _advice(solution: Solution) -> str:
-    """What would come closer than a solution that did not converge."""
-    stopped = solution.details.get("stopped")
-    if solution.solver == "iterative_normalization":
-        return (
-            "It converges to the maximum diversity, which is below the magnitude where some "
-            "weights are negative (skmag.maximum_diversity); use solver='cg' for the magnitude."
-        )
-    if solution.solver == "cg" and stopped == "max_iter":
-        return "Raise solver_params={'max_iter': ...} or tol."
-    if solution.solver == "cg" and stopped == "estimate":
-        return (
-            "The estimate is within tol, but nothing proves it under this metric; use "
-            "solver='cholesky' where it fits the memory."
-        )
-    if solution.solver == "cg":
-        return (
-            "Rounding leaves no more digits, or points are so close that steps make no progress: "
-            "raise tol or t, or make points equal that are meant to be equal."
-        )
-    if solution.solver in ("sparse", "centers"):
-        return (
-            "Raise solver_params={'n_centers': ...} or tol, or use solver='cg', whose cost grows "
-            "with the square of n."
-        )
-    return "Raise solver_params={'max_iter': ...} or tol, or use solver='cg'."

@@ -181,7 +181,8 @@ def choose_preconditioner(similarity: Similarity, name: str = "auto") -> Precond
     """
     _check_name(name)
     n = len(similarity)
-    kept = 2 * n * n <= kept_bytes()
+    room = kept_bytes(similarity.device)
+    kept = 2 * n * n <= room
     if name == "auto":
         known = has_coordinates(similarity.metric)
         name = _suitable(similarity, neighborhood(similarity) if known else None)
@@ -189,7 +190,7 @@ def choose_preconditioner(similarity: Similarity, name: str = "auto") -> Precond
         neighbors = _NEIGHBORS if kept else _MANY_NEIGHBORS
         return Sparse(SparseInverse.of(similarity, min(n, _CENTERS), neighbors))
     if name == "partial_cholesky":
-        rank = min(n, _RANK if kept else _HIGH_RANK, max(1, kept_bytes() // (32 * n)))
+        rank = min(n, _RANK if kept else _HIGH_RANK, max(1, room // (32 * n)))
         return PartialCholesky.of(similarity, rank)
     return Diagonal(similarity)
 

@@ -10,21 +10,24 @@ from typing import Any
 import torch
 from sklearn import get_config
 
-from skmag._arrays import block_slices, scaled_exp
+from skmag._arrays import block_slices, free_device_memory, on_host, scaled_exp
+from skmag._metrics import by_planes
 from skmag._similarity import Similarity
+from skmag._solvers._repeated import PLANES, RepeatedDistances
 
-# A tile and what it is computed from stay in the cache of a processor; an accelerator wants more.
+# A tile and what it is computed from stay in the cache of a processor; an accelerator wants more,
+# up to the side at which launching costs nothing beside the work.
 TILE_ROWS, TILE_COLUMNS = 256, 2048
 _ACCELERATOR_TILE = 8192
+# Shares of an accelerator's free memory for a tile with all that it is made from, six arrays of
+# float64 at most, and for the tiles that are kept.
+_TILE_SHARE, _TILE_BYTES, _KEPT_SHARE = 1 / 4, 48, 1 / 4
 # float64 products are summed by so many columns, whose roundings a certificate has to allow for.
 _SUMMED_COLUMNS = 256
 # Columns up to which a product takes them one by one.
 _FEW_COLUMNS = 3
 # Scales beyond which float32 knows zero and one only.
 _SINGLE_SCALE = 1e30
-# Up to this many features, float32 distances by one feature after the other take a third of the
-# time of a loop over pairs.
-_PLANES = 4
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Products:
     Attributes
     ----------
     closest : float
-        Least distance between two points seen so far; infinite before the first product.
+        Least distance between two points; infinite before the first product.
     greatest_row_sum : float or None
         Greatest computed sum of a row, once somebody has asked for it.
     """
@@ -124,6 +127,14 @@ class Products:
         if dtype == torch.float32 and _has_single_points(similarity):
             self._single, self._unit = _single_points(similarity)
         self._anchor = (similarity.anchor * similarity.t).to(dtype)
+        self._least: torch.Tensor | None = None
+        self._repeated: RepeatedDistances | None = None
+        self._tile_shape = tile_shape(similarity.device)
+        host = on_host(similarity.device)
+        if not host and similarity.table is None and similarity.points is not None:
+            points = similarity.points if self._single is None else self._single
+            if RepeatedDistances.suits(similarity.metric, points):
+                self._repeated = RepeatedDistances(similarity.metric, points)
 
     def __len__(self) -> int:
         return len(self.similarity)
@@ -157,20 +168,20 @@ class Products:
         return min(n, max(height, self._summed)) + math.ceil(n / height) + self._n_parts
 
     @property
+    def is_kept(self) -> bool:
+        """Whether a product has left all tiles, so that the next one computes none."""
+        return self._places is not None and not self._places
+
+    @property
     def _summed(self) -> int:
-        on_host = self.similarity.device.type == "cpu"
-        return _SUMMED_COLUMNS if on_host and self.dtype == torch.float64 else _ACCELERATOR_TILE
+        summed = on_host(self.similarity.device) and self.dtype == torch.float64
+        return _SUMMED_COLUMNS if summed else _ACCELERATOR_TILE
 
     @property
     def _n_parts(self) -> int:
         """Most parts of a row, each of which a tile cuts once more at most."""
         n, (_, width) = len(self), self._tile_shape
         return math.ceil(n / width) * math.ceil(width / self._summed) + 1
-
-    @property
-    def _tile_shape(self) -> tuple[int, int]:
-        on_host = self.similarity.device.type == "cpu"
-        return (TILE_ROWS, TILE_COLUMNS) if on_host else (_ACCELERATOR_TILE, _ACCELERATOR_TILE)
 
     def tiles(self) -> Iterator[Tile]:
         """The tiles of the upper triangle, kept ones first."""
@@ -191,6 +202,11 @@ class Products:
             except GeneratorExit:
                 self._places += left[number + 1 :]
                 raise
+        if self._least is not None:
+            # Only now, so that no tile makes the host wait for a device.
+            self.closest = min(self.closest, float(self._least) * self._unit)
+            self._least = None
+        self._separated = True
 
     def rounded(self) -> Products:
         """Return the same operator in float32, with the tiles that are kept rounded."""
@@ -201,7 +217,7 @@ class Products:
         for tile in self._kept:
             room = self._workspace.room(tile.values, torch.float32)
             out._kept.append(Tile(tile.rows, tile.columns, room.copy_(tile.values)))
-        out._places, out.closest = self._places, self.closest
+        out._places, out.closest, out._separated = self._places, self.closest, True
         return out
 
     def spend(self) -> list[torch.Tensor]:
@@ -243,8 +259,10 @@ class Products:
             own = distance[:, :n].clone()
             own.diagonal().fill_(torch.inf)
             parts = [own, distance[:, n:]]
-        least = min((float(part.min()) for part in parts if part.numel()), default=math.inf)
-        self.closest = min(self.closest, least * self._unit)
+        for part in parts:
+            if part.numel():
+                least = part.min()
+                self._least = least if self._least is None else self._least.minimum(least)
 
     def _anchored_values(self, distance: torch.Tensor, rows: slice, columns: slice) -> torch.Tensor:
         """Entries of S, with an identity row and column for the anchor, from t times distances."""
@@ -261,6 +279,8 @@ class Products:
 
     def _distances(self, rows: slice, columns: slice) -> torch.Tensor:
         """Distances in the operator's unit; rounding may have left some on the diagonal."""
+        if self._repeated is not None:
+            return self._repeated.block(rows, columns).to(self.dtype)
         if self._single is not None:
             return self._single_distances(self._single[rows], self._single[columns])
         if self.similarity.table is not None:
@@ -270,13 +290,13 @@ class Products:
         return self.similarity.metric.block(points[rows], points[columns]).to(self.dtype)
 
     def _single_distances(self, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
-        planar = self.similarity.metric.name == "euclidean" and A.shape[1] <= _PLANES
-        return _by_planes(A, B) if planar else self.similarity.metric.block(A, B)
+        planar = self.similarity.metric.name == "euclidean" and A.shape[1] <= PLANES
+        return by_planes(A, B) if planar else self.similarity.metric.block(A, B)
 
 
 def _native(values: torch.Tensor) -> Any:
     """The same memory as numpy's, whose products are the faster ones; tensors of a device stay."""
-    return values.numpy() if values.device.type == "cpu" else values
+    return values.numpy() if on_host(values) else values
 
 
 def _ends(part: slice) -> tuple[int, int]:
@@ -291,8 +311,8 @@ def operators(
     Where both fit, distances are computed once. Where not, float32 tiles are what steps of
     conjugate gradients need most.
     """
-    n, budget = len(similarity), kept_bytes()
-    both = 6 * n * (n + TILE_COLUMNS)
+    n, budget = len(similarity), kept_bytes(similarity.device)
+    both = 6 * n * (n + tile_shape(similarity.device)[1])
     if both <= budget:
         exact = Products(similarity, keep_bytes=budget, workspace=workspace)
         return exact, exact.rounded()
@@ -300,9 +320,20 @@ def operators(
     return Products(similarity, workspace=workspace), single
 
 
-def kept_bytes() -> int:
-    """Bytes of tiles that scikit-learn's `working_memory` allows to keep."""
-    return int(get_config()["working_memory"] * 2**20)
+def kept_bytes(device: torch.device | None = None) -> int:
+    """Bytes of tiles to keep: scikit-learn's `working_memory`, on a card a share of its own."""
+    if device is None or on_host(device):
+        return int(get_config()["working_memory"] * 2**20)
+    return int(_KEPT_SHARE * free_device_memory(device))
+
+
+def tile_shape(device: torch.device) -> tuple[int, int]:
+    """Rows and columns of a tile: what a cache holds, or what fits a device with what it is of."""
+    if on_host(device):
+        return TILE_ROWS, TILE_COLUMNS
+    side = math.isqrt(int(_TILE_SHARE * free_device_memory(device)) // _TILE_BYTES)
+    side = min(_ACCELERATOR_TILE, max(TILE_ROWS, side - side % TILE_ROWS))
+    return side, side
 
 
 def _has_single_points(similarity: Similarity) -> bool:
@@ -318,16 +349,6 @@ def _single_points(similarity: Similarity) -> tuple[torch.Tensor, float]:
     # A power of two rounds nothing; squares of coordinates near one keep clear of both ends.
     unit = 2.0 ** math.frexp(largest)[1] if largest > 0 else 1.0
     return (points / unit).to(torch.float32), unit
-
-
-def _by_planes(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
-    """Euclidean distances, one feature after the other."""
-    out = torch.zeros(len(A), len(B), dtype=A.dtype, device=A.device)
-    gap = torch.empty_like(out)
-    for a, b in zip(A.mT.contiguous(), B.mT.contiguous(), strict=True):
-        torch.sub(a[:, None], b, out=gap)
-        out.addcmul_(gap, gap)
-    return out.sqrt_()
 
 
 def _shifted(slices: list[slice], by: int) -> list[slice]:

@@ -61,6 +61,8 @@ class Solution(Portable):
         Name of the solver that ran.
     details : dict, default={}
         What else a solver reports, by name.
+    center_weights : tensor of shape (n_points,) or None
+        Where a solver goes by centers, their weighting without the other points; zero elsewhere.
     """
 
     similarity: Similarity
@@ -68,3 +70,4 @@ class Solution(Portable):
     certificate: Certificate
     solver: str
     details: dict[str, Any] = field(default_factory=dict)
+    center_weights: torch.Tensor | None = None

@@ -10,18 +10,22 @@ and a sparse factor U U' of zeta^-1 takes the place of zeta^-1 in the second ter
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
 
 from skmag._arrays import as_numpy, block_slices, scaled_exp
+from skmag._metrics import Metric
 from skmag._similarity import Similarity
 from skmag._solvers._base import IndefiniteError
 from skmag._solvers._bounds import magnitude_upper_bound
 from skmag._solvers._certificate import certify, with_anchor
 from skmag._solvers._dimension import has_coordinates, neighborhood
 from skmag._solvers._parameters import check_positive_integer
+from skmag._solvers._products import tile_shape
 from skmag._solvers._solution import Certificate, Solution
 from skmag._solvers._sparse_inverse import SparseInverse
 
@@ -43,8 +47,6 @@ _PILOT_SHARE = 0.25
 # Error in units of the tolerance beyond which more centers are taken without a full sample, and
 # beyond which these are doubled twice.
 _HOPELESS, _FAR = 2, 8
-# Tiles of rectangular products: on the CPU what a cache holds, on an accelerator more.
-_TILE, _ACCELERATOR_TILE = (256, 2048), (8192, 8192)
 
 
 def solve_sparse(
@@ -55,6 +57,7 @@ def solve_sparse(
     n_centers: int | None = None,
     n_neighbors: int | None = None,
     random_state: int = 0,
+    canonical: bool = False,
 ) -> Solution:
     """Solve on centers exactly, with a sparse factor beyond them, and estimate what is left.
 
@@ -78,6 +81,11 @@ def solve_sparse(
         dimension is above 2.5. All other points, where there are no more.
     random_state : int, default=0
         Draws the order of the points and the sampled rows.
+    canonical : bool, default=False
+        Whether which of several neighbours at one distance counts, and which columns are sampled,
+        follows from the order of the points alone, not from the search tree that holds them all.
+        Another draw of the same accuracy, somewhat slower; :mod:`skmag.dask`, which has no such
+        tree, gives these results.
 
     Returns
     -------
@@ -95,23 +103,59 @@ def solve_sparse(
         coordinates that a KD-tree takes; public functions refuse such metrics before, as they are
         not known to be of negative type.
     """
-    if not has_coordinates(similarity.metric):
-        raise ValueError(
-            f"solver='sparse' needs points under a norm or the cosine distance, not "
-            f"metric={similarity.metric.name!r}; use solver='cholesky'"
-        )
-    first = _CENTERS if n_centers is None else check_positive_integer(n_centers, "n_centers")
+    check_coordinates(similarity.metric)
+    first = first_centers(n_centers)
     if n_neighbors is not None:
         check_positive_integer(n_neighbors, "n_neighbors")
     dimension = neighborhood(similarity).dimension
+    width = neighbors_for(dimension, n_neighbors, len(similarity))
+
+    def level(rng: np.random.Generator) -> _Level:
+        n_even = evenly_spread(first)
+        return _Level.of(SparseInverse.of(similarity, n_even, width, rng, canonical=canonical))
+
+    return _solution(in_rounds(level, tol, first, dimension, random_state), tol)
+
+
+def check_coordinates(metric: Metric) -> None:
+    """Raise ValueError unless a KD-tree takes the points of a metric."""
+    if not has_coordinates(metric):
+        raise ValueError(
+            f"solver='sparse' needs points under a norm or the cosine distance, not "
+            f"metric={metric.name!r}; use solver='cholesky'"
+        )
+
+
+def first_centers(n_centers: int | None) -> int:
+    """Centers of the first round."""
+    return _CENTERS if n_centers is None else check_positive_integer(n_centers, "n_centers")
+
+
+def evenly_spread(first: int) -> int:
+    """How many of the first centers cover the set."""
+    return max(1, (first + 1) // 2)
+
+
+def neighbors_for(dimension: float, n_neighbors: int | None, n: int) -> int:
+    """Points that each other one is conditioned on, of `n` points of an intrinsic dimension."""
     if n_neighbors is None:
         n_neighbors = _NEIGHBORS if dimension < _SPACE else _MANY_NEIGHBORS
-    n_neighbors = min(n_neighbors, max(1, len(similarity) - 1))
+    return min(n_neighbors, max(1, n - 1))
+
+
+def in_rounds(
+    level: Callable[[np.random.Generator], _Level],
+    tol: float,
+    first: int,
+    dimension: float,
+    random_state: int,
+) -> _Found:
+    """Solve from the first level, which `level` makes; on curves a second time to compare."""
     rng = np.random.default_rng(random_state)
-    found = _solved(similarity, tol, first, n_neighbors, rng)
+    found = _solved(level(rng), tol, first, rng)
     if dimension < _CURVE:
-        found = found.doubted(_solved(similarity, tol, first, n_neighbors, rng).estimate)
-    return _solution(found, tol)
+        found = found.doubted(_solved(level(rng), tol, first, rng).estimate)
+    return found
 
 
 @dataclass(frozen=True)
@@ -123,6 +167,16 @@ class _Found:
     estimate: _Estimate
     n_rounds: int
 
+    @property
+    def details(self) -> dict[str, float]:
+        """What is reported beside the magnitude."""
+        return {
+            "tail": float(self.level.y @ self.level.y),
+            "n_centers": float(len(self.level.inverse.centers)),
+            "n_neighbors": float(self.level.inverse.n_neighbors),
+            "sampled_rows": float(self.estimate.n_rows),
+        }
+
     def doubted(self, other: _Estimate) -> _Found:
         """Add the difference to an estimate from another order of the points to the error."""
         change = other.magnitude - self.estimate.magnitude
@@ -130,11 +184,8 @@ class _Found:
         return replace(self, estimate=replace(self.estimate, standard_error=error))
 
 
-def _solved(
-    similarity: Similarity, tol: float, first: int, neighbors: int, rng: np.random.Generator
-) -> _Found:
+def _solved(level: _Level, tol: float, first: int, rng: np.random.Generator) -> _Found:
     """Rounds with more and more centers, until the estimated error is within `tol`."""
-    level = _Level.of(SparseInverse.of(similarity, max(1, (first + 1) // 2), neighbors, rng))
     wanted, n_rounds = first, 0
     while True:
         level, n_rounds = level.enlarged(wanted), n_rounds + 1
@@ -155,6 +206,9 @@ def _solved(
 class _Level:
     """The centers' weights and what they leave to the other points.
 
+    What touches the points is in :meth:`beyond`, :meth:`residual` and :meth:`columns`; a level
+    whose points are elsewhere has its own.
+
     Parameters
     ----------
     inverse : SparseInverse
@@ -170,22 +224,36 @@ class _Level:
     y: torch.Tensor
 
     @classmethod
-    def of(cls, inverse: SparseInverse) -> _Level:
-        similarity, chosen = inverse.similarity, inverse.centers
+    def of(cls, inverse: SparseInverse) -> Self:
+        chosen = inverse.centers
         ones = torch.ones(len(chosen), 1, dtype=torch.float64, device=chosen.device)
-        w = torch.zeros(len(similarity), dtype=torch.float64, device=chosen.device)
+        w = torch.zeros(inverse.n_points, dtype=torch.float64, device=chosen.device)
         w[chosen] = inverse.solve_centers(ones)[:, 0]
+        return cls(inverse, w, cls.beyond(inverse, w))
+
+    @classmethod
+    def beyond(cls, inverse: SparseInverse, w: torch.Tensor) -> torch.Tensor:
+        """Return U' (1 - zeta w) for weights w that solve the rows of the centers."""
         others = inverse.points
         rho = torch.zeros_like(w)
-        rho[others] = residual_rows(similarity, w, others, chosen)
-        return cls(inverse, w, inverse.tail(rho))
+        rho[others] = residual_rows(inverse.similarity, w, others, inverse.centers)
+        return inverse.tail(rho)
+
+    def residual(self, v: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Entries of 1 - zeta v for some points."""
+        every = torch.arange(len(v), device=v.device)
+        return residual_rows(self.inverse.similarity, v, points, every)
+
+    def columns(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Points and values of some columns of U."""
+        return self.inverse.indices[rows].to(torch.int64), self.inverse.values[rows]
 
     @property
     def magnitude(self) -> float:
         """Mag(S) and the tail."""
         return self.inverse.exact.magnitude() + float(self.y @ self.y)
 
-    def enlarged(self, n_centers: int) -> _Level:
+    def enlarged(self, n_centers: int) -> Self:
         """Level with the points that add most as further centers, as far as float64 allows.
 
         At most as many as there are join at once: what adds most depends on who is in.
@@ -195,17 +263,16 @@ class _Level:
         if joining <= 0:
             return self
         try:
-            inverse = self.inverse.promoted(self.y.abs().topk(joining).indices)
+            inverse = self.inverse.promoted(self.inverse.greatest(self.y.abs(), joining))
         except IndefiniteError:
             return self
-        return _Level.of(inverse).enlarged(n_centers)
+        return self.of(inverse).enlarged(n_centers)
 
     def weights(self) -> torch.Tensor:
         """All weights, after one correction that makes the residual zero on the centers."""
-        similarity, chosen = self.inverse.similarity, self.inverse.centers
+        chosen = self.inverse.centers
         v = self.centers + self.inverse.spread(self.y)
-        every = torch.arange(len(v), device=v.device)
-        left = residual_rows(similarity, v, chosen, every)
+        left = self.residual(v, chosen)
         v[chosen] += self.inverse.solve_centers(left[:, None])[:, 0]
         return v
 
@@ -232,16 +299,15 @@ class _Estimate:
         cls, level: _Level, weights: torch.Tensor, rng: np.random.Generator, share: float = 1.0
     ) -> _Estimate:
         inverse = level.inverse
-        n, width = inverse.indices.shape
-        if n == 0:
+        if len(level.y) == 0:
             return cls(level.magnitude, 0.0, 0)
         rows = share * max(_SAMPLED_ROWS, len(inverse.centers))
-        size = max(2, math.ceil(rows / width))
+        size = max(2, math.ceil(rows / (inverse.n_neighbors + 1)))
         columns, probability = _draw(level.y, size, rng)
-        points, place = torch.unique(inverse.indices[columns].to(torch.int64), return_inverse=True)
-        every = torch.arange(len(weights), device=weights.device)
-        residual = residual_rows(inverse.similarity, weights, points, every)
-        g = (residual[place] * inverse.values[columns]).sum(1)
+        indices, values = level.columns(columns)
+        points, place = torch.unique(indices, return_inverse=True)
+        residual = level.residual(weights, points)
+        g = (residual[place] * values).sum(1)
         first, second = level.y[columns] * g / probability, g * g / probability
         total = first + second
         sampling = float(total.std()) / math.sqrt(size)
@@ -299,7 +365,7 @@ def residual_rows(
     """
     assert similarity.points is not None
     t, metric, anchored = similarity.t, similarity.metric, similarity.nearly_constant
-    height, width = _TILE if v.device.type == "cpu" else _ACCELERATOR_TILE
+    height, width = tile_shape(similarity.device)
     columns = [
         (similarity.points[part], t * similarity.anchor[part], v[part])
         for part in support.split(width)
@@ -310,16 +376,28 @@ def residual_rows(
         points, a = similarity.points[own], t * similarity.anchor[own]
         left = torch.expm1(-a).neg_() if anchored else torch.ones_like(a)
         for others, b, weights in columns:
-            block = metric.block(points, others)
-            if anchored:
-                block.mul_(t)
-                room = (a[:, None] + b).sub_(block)
-                block.neg_().exp_().mul_(room.neg_().expm1_().neg_())
-            else:
-                scaled_exp(block, -t, block)
-            left.sub_(block @ weights)
+            entries = entries_between(metric, t, points, others, (a, b) if anchored else None)
+            left.sub_(entries @ weights)
         out[part] = left
     return out
+
+
+def entries_between(
+    metric: Metric,
+    t: float,
+    points: torch.Tensor,
+    others: torch.Tensor,
+    anchors: tuple[torch.Tensor, torch.Tensor] | None,
+) -> torch.Tensor:
+    """Entries of zeta, or of S where t times both sides' distances to the anchor are given."""
+    block = metric.block(points, others)
+    if anchors is None:
+        scaled_exp(block, -t, block)
+        return block
+    a, b = anchors
+    block.mul_(t)
+    room = (a[:, None] + b).sub_(block)
+    return block.neg_().exp_().mul_(room.neg_().expm1_().neg_())
 
 
 def _solution(found: _Found, tol: float) -> Solution:
@@ -337,10 +415,4 @@ def _solution(found: _Found, tol: float) -> Solution:
         n_iter=found.n_rounds,
         converged=estimate.error <= tol,
     )
-    details = {
-        "tail": float(level.y @ level.y),
-        "n_centers": float(len(inverse.centers)),
-        "n_neighbors": float(inverse.indices.shape[1] - 1),
-        "sampled_rows": float(estimate.n_rows),
-    }
-    return Solution(similarity, weights, certificate, "sparse", details=details)
+    return Solution(similarity, weights, certificate, "sparse", found.details, level.centers)

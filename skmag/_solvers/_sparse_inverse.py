@@ -15,21 +15,23 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 
-from skmag._arrays import Portable, as_numpy, block_slices, rows_per_block
+from skmag._arrays import Portable, as_numpy, block_slices, on_host, rows_per_block
 from skmag._metrics import EPS, Metric
 from skmag._similarity import Similarity
 from skmag._solvers._centers import exact_factor, spread_centers
 from skmag._solvers._cholesky import CholeskyFactor
 from skmag._solvers._dimension import coordinate_unit, exponent
+from skmag._solvers._earlier import earlier_neighbors, settled_earlier_neighbors
 
 # Entries of the small systems that are solved together on the CPU; four such arrays fit a cache.
 _CACHED_ENTRIES = 2**18
+# Greatest systems that are eliminated together, a step at a time, and not one after the other.
+_STEPPED_SIZE = 64
 # Exponents beyond this are no different from it, and sums of two stay finite.
 _FAR = 1e300
-# Points whose neighbours are asked for together.
-_QUERIES = 2**16
+# Columns that are worked on together.
+_BLOCK = 2**16
 
 
 class SparseInverse(Portable):
@@ -48,6 +50,8 @@ class SparseInverse(Portable):
         the point itself fills the row.
     values : tensor of shape (n_points - n_centers, n_neighbors + 1)
         The column of U that belongs to the point, at those points.
+    canonical : bool, default=False
+        Whether everything follows from the order of the points alone, see :meth:`of`.
     """
 
     def __init__(
@@ -57,12 +61,15 @@ class SparseInverse(Portable):
         exact: CholeskyFactor,
         indices: torch.Tensor,
         values: torch.Tensor,
+        *,
+        canonical: bool = False,
     ) -> None:
         self.similarity = similarity
         self.centers = centers
         self.exact = exact
         self.indices = indices
         self.values = values
+        self.canonical = canonical
 
     @classmethod
     def of(
@@ -71,6 +78,8 @@ class SparseInverse(Portable):
         n_centers: int,
         n_neighbors: int,
         random_state: int | np.random.Generator = 0,
+        *,
+        canonical: bool = False,
     ) -> SparseInverse:
         """Order the points, find their neighbours and solve the small systems.
 
@@ -84,6 +93,9 @@ class SparseInverse(Portable):
             Points that every other point is conditioned on.
         random_state : int or numpy Generator, default=0
             Draws the order of the other points.
+        canonical : bool, default=False
+            Whether the pattern and the order of its rows depend on the order of the points alone:
+            of neighbours at one distance the earlier ones count, and rows are in input order.
 
         Returns
         -------
@@ -98,26 +110,48 @@ class SparseInverse(Portable):
         order = np.random.default_rng(random_state).permutation(np.flatnonzero(rest))
         order = np.concatenate([centers, order])
         p = exponent(similarity.metric)
-        indices = torch.from_numpy(
-            earlier_neighbors(points, order, len(centers), n_neighbors, p)
-        ).to(similarity.device)
+        search = settled_earlier_neighbors if canonical else earlier_neighbors
+        indices = torch.from_numpy(search(points, order, len(centers), n_neighbors, p))
+        indices = indices.to(similarity.device)
         chosen = torch.from_numpy(centers).to(similarity.device)
-        return cls(similarity, chosen, exact, indices, columns(similarity, indices))
+        values = columns(similarity, indices)
+        return cls(similarity, chosen, exact, indices, values, canonical=canonical)
 
     def refreshed(self, similarity: Similarity) -> SparseInverse:
         """Factor of the same points at another scale, with the same order and pattern."""
         centers, exact = exact_factor(similarity, as_numpy(self.centers), "sparse")
         if len(centers) < len(self.centers):
             k = self.indices.shape[1] - 1
-            return self.of(similarity, len(centers), k)
+            return self.of(similarity, len(centers), k, canonical=self.canonical)
         return SparseInverse(
-            similarity, self.centers, exact, self.indices, columns(similarity, self.indices)
+            similarity,
+            self.centers,
+            exact,
+            self.indices,
+            columns(similarity, self.indices),
+            canonical=self.canonical,
         )
+
+    @property
+    def n_points(self) -> int:
+        """Number of points, centers included."""
+        return len(self.similarity)
+
+    @property
+    def n_neighbors(self) -> int:
+        """Number of points that every point outside S is conditioned on."""
+        return self.indices.shape[1] - 1
 
     @property
     def points(self) -> torch.Tensor:
         """The points outside S, in the order of their columns."""
         return self.indices[:, 0].to(torch.int64)
+
+    def greatest(self, values: torch.Tensor, count: int) -> torch.Tensor:
+        """Rows of the greatest of some values, one for each column, in falling order."""
+        if self.canonical:
+            return values.sort(descending=True, stable=True).indices[:count]
+        return values.topk(count).indices
 
     def promoted(self, rows: torch.Tensor) -> SparseInverse:
         """Factor with the points of some columns moved to the centers; the other columns stay.
@@ -144,6 +178,7 @@ class SparseInverse(Portable):
             self.exact.extended(self.similarity.taken(centers)),
             self.indices[staying],
             self.values[staying],
+            canonical=self.canonical,
         )
 
     def tail(self, rho: torch.Tensor) -> torch.Tensor:
@@ -178,68 +213,7 @@ class SparseInverse(Portable):
 
     def _blocks(self) -> list[slice]:
         n, width = self.indices.shape
-        return block_slices(n, rows_per_block(32 * width, _QUERIES))
-
-
-def earlier_neighbors(
-    points: np.ndarray, order: np.ndarray, n_first: int, k: int, p: float
-) -> np.ndarray:
-    """The nearest points that come earlier in an order, for all points but the first.
-
-    The order is cut into levels that double in size, and one tree holds a level with all before
-    it, so that near points of the own level are found too; at large t they are decisive.
-
-    Parameters
-    ----------
-    points : ndarray of shape (n_points, n_features)
-        Coordinates.
-    order : int64 ndarray of shape (n_points,)
-        The order.
-    n_first : int
-        How many of the first points to leave out.
-    k : int
-        Number of neighbours.
-    p : float
-        Exponent of the norm.
-
-    Returns
-    -------
-    int32 ndarray of shape (n_points - n_first, k + 1)
-        Each point and its neighbours, nearest first, as indices of `points`; a row that has too
-        few is filled with its own point. Rows of one level are near each other in space.
-    """
-    n = len(order)
-    ordered = points[order]
-    out = np.empty((n - n_first, k + 1), dtype=np.int32)
-    done, stop = 0, n_first
-    while stop < n:
-        start, stop = stop, min(2 * stop, n)
-        tree = cKDTree(ordered[:stop], balanced_tree=False, compact_nodes=False)
-        # In the order of the tree's leaves, one query after the other finds its points in cache.
-        level = tree.indices[tree.indices >= start]
-        for rows in block_slices(len(level), _QUERIES):
-            own = level[rows]
-            out[done : done + len(own)] = _earlier(tree, ordered, own, k, p)
-            done += len(own)
-    return order.astype(np.int32)[out]
-
-
-def _earlier(tree: cKDTree, ordered: np.ndarray, own: np.ndarray, k: int, p: float) -> np.ndarray:
-    """Each of some points and its nearest points of lower number, in rows filled with its own."""
-    out = np.repeat(own[:, None].astype(np.int32), k + 1, axis=1)
-    n = len(ordered)
-    asked = k + 1 + k // 2
-    left = np.arange(len(own))
-    while len(left):
-        asked = min(asked, n)
-        found = tree.query(ordered[own[left]], asked, p=p)[1].reshape(len(left), asked)
-        earlier = found < own[left, None]
-        rank = earlier.cumsum(axis=1)
-        row, column = np.nonzero(earlier & (rank <= k))
-        out[left[row], rank[row, column]] = found[row, column]
-        left = left[rank[:, -1] < k] if asked < n else left[:0]
-        asked *= 2
-    return out
+        return block_slices(n, rows_per_block(32 * width, _BLOCK, self.indices.device))
 
 
 def columns(similarity: Similarity, indices: torch.Tensor) -> torch.Tensor:
@@ -247,10 +221,20 @@ def columns(similarity: Similarity, indices: torch.Tensor) -> torch.Tensor:
     n, width = indices.shape
     values = torch.empty(n, width, dtype=torch.float64, device=indices.device)
     unit = coordinate_unit(similarity)
-    cached = n if indices.device.type != "cpu" else max(1, _CACHED_ENTRIES // width**2)
-    for rows in block_slices(n, min(cached, rows_per_block(48 * width**2, max(1, n)))):
+    cached = max(1, _CACHED_ENTRIES // width**2) if on_host(indices) else max(1, n)
+    for rows in block_slices(n, _systems_per_block(similarity, width, cached)):
         values[rows] = _small_columns(similarity, indices[rows], unit)
     return values
+
+
+def _systems_per_block(similarity: Similarity, width: int, at_most: int) -> int:
+    """How many small systems are solved together."""
+    assert similarity.points is not None
+    system = 48 * width**2
+    if not on_host(similarity.points):
+        # The points of a group and a contiguous copy of them; those of a block on the CPU are few.
+        system += 16 * width * similarity.points.shape[1]
+    return rows_per_block(system, at_most, similarity.device)
 
 
 def _small_columns(similarity: Similarity, indices: torch.Tensor, unit: float) -> torch.Tensor:
@@ -262,12 +246,37 @@ def _small_columns(similarity: Similarity, indices: torch.Tensor, unit: float) -
     t, width = similarity.t, indices.shape[1]
     # The anchor, which is the nearest neighbour, then the other neighbours, then the point itself.
     group = indices.mT[[*range(1, width), 0]]
-    distance = _distances_within(similarity.metric, similarity.points[group].div_(unit))
+    distance = distances_within(similarity.metric, similarity.points[group].div_(unit))
     distance.mul_(unit).mul_(t).clamp_max_(_FAR)
+    return columns_within(distance, group[1:-1] == group[-1], is_norm=similarity.metric.is_norm)
+
+
+def columns_within(
+    distance: torch.Tensor, filler: torch.Tensor | None, *, is_norm: bool
+) -> torch.Tensor:
+    """Columns of U for groups of points, given t times the distances within each group.
+
+    Parameters
+    ----------
+    distance : tensor of shape (width, width, n_groups)
+        The anchor comes first, which must not be the point itself unless every neighbour is; then
+        the other neighbours; then the point.
+    filler : bool tensor of shape (width - 2, n_groups) or None
+        Which of the other neighbours do not count.
+    is_norm : bool
+        Whether the triangle inequality holds.
+
+    Returns
+    -------
+    tensor of shape (n_groups, width)
+        Values at the point, at the anchor and at the other neighbours.
+    """
     a = distance[0, 1:]
     way = a[:, None] + a
     room = way - distance[1:, 1:]
-    if similarity.metric.is_norm:
+    if is_norm:
+        # A way is shorter by rounding only, which is no small number where distances are great.
+        room.clamp_(min=0.0)
         S = torch.exp(-distance[1:, 1:]).mul_(room.neg_().expm1_().neg_())
     else:
         # Without the triangle inequality the way over the anchor may be the shorter one, by any
@@ -276,12 +285,13 @@ def _small_columns(similarity: Similarity, indices: torch.Tensor, unit: float) -
         S.mul_(room.abs_().neg_().expm1_().neg_())
     diagonal = torch.expm1(-2 * a).neg_()
     scale = diagonal.rsqrt()
-    scale[:-1].masked_fill_(group[1:-1] == group[-1], 0.0)
+    if filler is not None:
+        scale[:-1].masked_fill_(filler, 0.0)
     S.mul_(scale).mul_(scale[:, None])
     x = _last_inverse_column(S)
     # Where even the anchor is the point itself, nothing is conditioned on.
     x.mul_(scale)
-    out = torch.empty(width, indices.shape[0], dtype=torch.float64, device=indices.device)
+    out = torch.empty(len(distance), distance.shape[2], dtype=S.dtype, device=S.device)
     out[0] = x[-1]
     out[1] = (x * torch.exp(-a)).sum(0).neg_()
     out[2:] = x[:-1]
@@ -304,6 +314,24 @@ def _last_inverse_column(S: torch.Tensor) -> torch.Tensor:
     tensor of shape (size, n_systems)
         The solutions.
     """
+    if len(S) <= _STEPPED_SIZE:
+        return _by_steps(S)
+    # Of greater systems fewer fit a cache together than make steps worth their while.
+    A = S.permute(2, 0, 1).contiguous()
+    A.diagonal(dim1=1, dim2=2).masked_fill_(A.diagonal(dim1=1, dim2=2) == 0, 1.0)
+    L, status = torch.linalg.cholesky_ex(A)
+    pivots = L.diagonal(dim1=1, dim2=2).square()
+    rounded = (status != 0) | (pivots <= 64 * len(S) * EPS).any(1)
+    last = torch.zeros(len(A), len(S), 1, dtype=S.dtype, device=S.device)
+    last[:, -1] = 1.0
+    x = torch.linalg.solve_triangular(L.mT, last, upper=True)[..., 0].mT.contiguous()
+    if bool(rounded.any()):
+        x[:, rounded] = _by_steps(S[..., rounded])
+    return x
+
+
+def _by_steps(S: torch.Tensor) -> torch.Tensor:
+    """Solve as :func:`_last_inverse_column` does, one step of all systems at a time."""
     size = len(S)
     rounding = 64 * size * EPS
     inverse_pivot = torch.zeros_like(S[0])
@@ -322,7 +350,7 @@ def _last_inverse_column(S: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def _distances_within(metric: Metric, group: torch.Tensor) -> torch.Tensor:
+def distances_within(metric: Metric, group: torch.Tensor) -> torch.Tensor:
     """Distances within groups of points: ``group`` has shape (size, n_groups, n_features)."""
     coordinates = group.permute(2, 0, 1).contiguous()
     p = exponent(metric)

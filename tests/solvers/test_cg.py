@@ -14,7 +14,8 @@ from sklearn import config_context
 from skmag._metrics import resolve_metric
 from skmag._similarity import Similarity
 from skmag._solvers import _cg
-from skmag._solvers._cg import _descend, solve_cg
+from skmag._solvers._cg import solve_cg
+from skmag._solvers._cg_steps import descend
 from skmag._solvers._preconditioners import Diagonal
 from skmag._solvers._products import Products
 
@@ -105,7 +106,7 @@ def test_the_estimate_knows_the_smallest_eigenvalue_that_steps_have_met():
     zeta = np.exp(-cdist(normal(60, 3), normal(60, 3)))
     products = Products(similarity(normal(60, 3)))
     right = torch.ones(60, dtype=torch.float64)
-    run = _descend(products, right, Diagonal(products.similarity), lambda *_: False, 1e-13, 500)
+    run = descend(products, right, Diagonal(products.similarity), lambda *_: False, 1e-13, 500)
     assert run.smallest_ritz_value == pytest.approx(np.linalg.eigvalsh(zeta)[0], rel=1e-3)
     assert run.gained == pytest.approx(dense_weights(normal(60, 3), 1.0).sum(), rel=1e-9)
 

@@ -8,7 +8,12 @@ from scipy.spatial.distance import cdist
 
 from skmag._metrics import resolve_metric
 from skmag._similarity import Similarity
-from skmag._solvers._sparse_inverse import SparseInverse, columns, earlier_neighbors
+from skmag._solvers._sparse_inverse import (
+    SparseInverse,
+    _last_inverse_column,
+    columns,
+    earlier_neighbors,
+)
 
 EUCLIDEAN = resolve_metric("euclidean", None)
 
@@ -167,3 +172,38 @@ def test_columns_are_finite_where_a_way_over_the_anchor_is_shorter():
     inverse = SparseInverse.of(similarity(X, 1e4, "cosine"), 2, 8)
     assert torch.isfinite(inverse.values).all()
     np.testing.assert_allclose(assembled(inverse), np.eye(9), atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [5, 65, 90])
+def test_systems_of_any_size_are_solved_alike(size):
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(7, size, size + 3))
+    S = np.einsum("nik,njk->nij", A, A)
+    scale = np.sqrt(S.diagonal(axis1=1, axis2=2))
+    S /= scale[:, :, None] * scale[:, None]
+    # A row that does not count, a row that is a copy, and a system whose last row is one.
+    S[0, 2], S[0, :, 2] = 0.0, 0.0
+    S[1, 3], S[1, :, 3], S[1, 3, 3] = S[1, 1], S[1, :, 1], 1.0
+    S[1, 3, 1] = S[1, 1, 3] = 1.0
+    S[2, -1], S[2, :, -1], S[2, -1, -1] = S[2, 1], S[2, :, 1], 1.0
+    S[2, -1, 1] = S[2, 1, -1] = 1.0
+    systems = torch.from_numpy(np.moveaxis(S, 0, -1).copy())
+    x = _last_inverse_column(systems.clone()).numpy()
+    for i, own in enumerate(S):
+        kept = [j for j in range(size) if not (i == 0 and j == 2) and not (i == 1 and j == 3)]
+        inverse = np.linalg.pinv(own[np.ix_(kept, kept)])
+        if i == 2:
+            expected = np.eye(size)[-1]
+        else:
+            expected = np.zeros(size)
+            expected[kept] = inverse[:, -1] / np.sqrt(inverse[-1, -1])
+        np.testing.assert_allclose(x[:, i], expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("metric", ["cityblock", "euclidean"])
+def test_columns_are_finite_where_rounding_makes_a_way_shorter(metric):
+    X = normal(400, 3) * 1e150
+    X[200:, 1:] = X[:200, 1:]
+    inverse = SparseInverse.of(similarity(X, 1.0, metric), 1, 6)
+    np.testing.assert_array_equal(inverse.values[:, 0], np.ones(399))
+    np.testing.assert_array_equal(inverse.values[:, 1:], np.zeros((399, 6)))

@@ -213,3 +213,12 @@ def test_units_of_any_size_change_nothing(size):
 def test_points_beyond_all_scales_are_apart():
     found = solve_sparse(similarity(normal(150, 2) * 1e200, 1.0), tol=1e-6, n_centers=20)
     assert found.certificate.magnitude == 150
+
+
+@pytest.mark.parametrize("metric", ["cityblock", "euclidean", "cosine"])
+@pytest.mark.parametrize("t", [1e20, 1e150])
+def test_points_that_are_far_apart_count_one_each(metric, t):
+    base = similarity(normal(700, 3), t, metric)
+    found = solve_sparse(base, tol=1e-6, n_centers=1, n_neighbors=4, random_state=1).certificate
+    assert found.magnitude == 700
+    assert found.standard_error == 0
