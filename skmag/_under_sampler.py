@@ -72,7 +72,8 @@ class MagnitudeUnderSampler(OneToOneFeatureMixin, PortableEstimator, BaseEstimat
     Notes
     -----
     Copies of a point count once. Only a class with fewer distinct points than rows to keep keeps
-    copies, in the order of the data.
+    copies, in the order of the data. Classes are thinned out one after the other, in the memory
+    that :class:`MagnitudeSubsetSelector` takes for the largest of them.
 
     References
     ----------
