@@ -99,8 +99,8 @@ class MagnitudeActiveLearner(MetaEstimatorMixin, ClassifierMixin, PortableEstima
     Notes
     -----
     A query solves one weighting for each predicted class, one after the other: by a factor of
-    8 n_c^2 bytes up to n_c = 10,000 points, beyond that as :func:`weighting` chooses, in memory that
-    grows with n_c.
+    8 n_c^2 bytes up to n_c = 10,000 points, beyond that as :func:`weighting` chooses, in memory
+    that grows with n_c.
 
     The paper's rule is ``strategy="min_max", metric="cityblock", t=0.1`` on standardized data. It
     is not the default: the mixture did better on five of the six sets that we measured.

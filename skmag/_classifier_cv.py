@@ -116,8 +116,8 @@ class MagnitudeClassifierCV(BaseMagnitudeClassifier):
     -----
     A point and its copies are left out together: a copy that stays would answer for the point.
 
-    While scales are tried, one class at one scale is held in each of `n_jobs` threads, 8 n_c^2 bytes
-    for n_c points that a factor answers for; the winner is then fitted as
+    While scales are tried, one class at one scale is held in each of `n_jobs` threads, 8 n_c^2
+    bytes for n_c points that a factor answers for; the winner is then fitted as
     :class:`MagnitudeClassifier` is, in the memory that it takes.
 
     References
