@@ -8,6 +8,7 @@ with a lower and an upper bound, so that the search may stop early, and does not
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -360,7 +361,7 @@ def _proven(similarity: Similarity, found: _Pass) -> tuple[float, float]:
     n_features = 0 if similarity.points is None else similarity.points.shape[1]
     # x exp(-x) <= 1/e turns the relative error of a distance into one of zeta; all terms of the
     # sums are positive, so that their rounding is relative.
-    entry = (distance_error(similarity.metric, n_features) + 2 * EPS) / np.e + _ENTRY * EPS
+    entry = (distance_error(similarity.metric, n_features) + 2 * EPS) / math.e + _ENTRY * EPS
     slack = entry * float(found.weights.sum()) * (1 + n * EPS)
     rounding = (2 * n + _ENTRY) * EPS
     total = float(found.weights.sum())
