@@ -173,7 +173,7 @@ class CellsInverse(SparseInverse):
         return torch.from_numpy(out)
 
     def refreshed(self, similarity: Similarity) -> SparseInverse:
-        raise NotImplementedError("cells are factored at one scale")
+        raise TypeError("cells are factored at one scale")
 
 
 class CellsLevel(_Level):
