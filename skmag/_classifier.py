@@ -20,7 +20,7 @@ from skmag._class_answers import ClassAnswers, class_rows, class_similarities, s
 from skmag._class_scores import refuse_indefinite
 from skmag._compat import Interval, StrOptions, check_same_namespace, fit_context
 from skmag._criteria import CRITERIA
-from skmag._input import check_continued, fitted_with, query_tensor
+from skmag._input import check_continued, fitted_with, holds_points, query_tensor
 from skmag._scale import check_scale, resolve_scale
 from skmag._similarity import Similarity
 
@@ -37,15 +37,6 @@ def _check_same_kind(labels: np.ndarray, known: np.ndarray) -> None:
             f"y holds labels of type {labels.dtype}, and classes_ of type {known.dtype}; labels of "
             "all batches must be of one kind"
         )
-
-
-def _holds_points(estimator: MagnitudeClassifier) -> bool:
-    if estimator.metric == "precomputed":
-        raise AttributeError(
-            "partial_fit needs points, which metric='precomputed' does not hold; use fit with the "
-            "distances between all rows"
-        )
-    return True
 
 
 class MagnitudeClassifier(BaseMagnitudeClassifier):
@@ -239,7 +230,7 @@ class MagnitudeClassifier(BaseMagnitudeClassifier):
         self._fitted_with = fitted_with(self, (*_LEARNT_FROM, *own))
         return self
 
-    @available_if(_holds_points)
+    @available_if(holds_points)
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> MagnitudeClassifier:
         """Let more training points join.

@@ -121,3 +121,13 @@ def check_continued(estimator: Any, before: Mapping[str, Any]) -> None:
                 f"partial_fit goes on with {name}={value!r}, but it has been set to {now!r}; call "
                 "fit to begin anew"
             )
+
+
+def holds_points(estimator: Any) -> bool:
+    """Whether more points may join an estimator; raise AttributeError where it holds distances."""
+    if estimator.metric == "precomputed":
+        raise AttributeError(
+            "partial_fit needs points, which metric='precomputed' does not hold; use fit with the "
+            "distances between all rows"
+        )
+    return True

@@ -17,7 +17,7 @@ from skmag._answers import Answers
 from skmag._arrays import ArrayKind, PortableEstimator, as_numpy, detached, resolve_device
 from skmag._class_answers import sample_median
 from skmag._compat import Interval, RealNotInt, StrOptions, check_same_namespace, fit_context
-from skmag._input import check_continued, fitted_with, query_tensor, validated_tensor
+from skmag._input import check_continued, fitted_with, holds_points, query_tensor, validated_tensor
 from skmag._metrics import resolve_metric
 from skmag._outlier_scores import (
     CRITERIA,
@@ -54,15 +54,6 @@ def _labels_training_data(estimator: MagnitudeOutlierDetector) -> bool:
         raise AttributeError(
             "fit_predict is not available when novelty=True, where the training set holds no "
             "outliers; use novelty=False"
-        )
-    return True
-
-
-def _holds_points(estimator: MagnitudeOutlierDetector) -> bool:
-    if estimator.metric == "precomputed":
-        raise AttributeError(
-            "partial_fit needs points, which metric='precomputed' does not hold; use fit with the "
-            "distances between all rows"
         )
     return True
 
@@ -288,7 +279,7 @@ class MagnitudeOutlierDetector(
             self._learn(kind, *self._weigh(data, samples, steps))
         return self
 
-    @available_if(_holds_points)
+    @available_if(holds_points)
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None) -> MagnitudeOutlierDetector:
         """Let more training points join.
