@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+from reference import normal
+
+from skmag.nn import MagnitudeCurriculum
+
+
+def test_scales_join_and_stay():
+    curriculum = MagnitudeCurriculum([0.01, 0.2, 2.0], (0, 3, 5))
+    assert [len(curriculum.at(epoch)) for epoch in range(7)] == [1, 1, 1, 2, 2, 3, 3]
+    assert curriculum.at(10**6) == (0.01, 0.2, 2.0)
+    assert curriculum == MagnitudeCurriculum((0.01, 0.2, 2.0), [0, 3, 5])
+
+
+def test_proposal_is_the_papers_schedule():
+    X = np.vstack([np.eye(9), -np.eye(9)])  # total variance 1
+    curriculum = MagnitudeCurriculum.from_data(X, 500, growth=[20, 10, 4])
+    assert curriculum.epochs == (0, 100, 250, 350)
+    np.testing.assert_allclose(curriculum.scales, [1, 20, 200, 800])
+
+
+@pytest.mark.parametrize("d", [1, 4, 100])
+def test_first_scale_of_standardized_features_is_one_over_the_root_of_their_number(d):
+    X = normal(50, d)
+    X = (X - X.mean(0)) / X.std(0)
+    assert MagnitudeCurriculum.from_data(X, 10).scales[0] == pytest.approx(d**-0.5)
+
+
+def test_proposal_follows_the_unit_of_the_data():
+    X = normal(50, 3)
+    plain, large = (MagnitudeCurriculum.from_data(unit * X, 40) for unit in (1.0, 255.0))
+    np.testing.assert_allclose(large.scales, np.array(plain.scales) / 255)
+    assert MagnitudeCurriculum.from_data(torch.from_numpy(X), 40) == plain
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 3, 4, 5, 7, 10, 1000])
+@pytest.mark.parametrize("n_scales", [1, 2, 4, 6])
+def test_each_scale_has_an_epoch_of_its_own(n_epochs, n_scales):
+    curriculum = MagnitudeCurriculum.from_data(normal(), n_epochs, n_scales=n_scales)
+    assert len(curriculum.scales) == min(n_scales, n_epochs)
+    assert curriculum.epochs[-1] < n_epochs
+    assert len(curriculum.at(n_epochs - 1)) == len(curriculum.scales)
+
+
+@pytest.mark.parametrize(
+    ("scales", "epochs", "message"),
+    [
+        ([], [], "scales"),
+        ([1.0, 0.5], [0, 1], "do not decrease"),
+        ([0.0], [0], r"scales\[0\]"),
+        (["scale"], [0], "scales"),
+        ([1.0, 2.0], [0], "2 whole numbers"),
+        ([1.0, 2.0], [0, 0], "increase"),
+        ([1.0, 2.0], [0, 1.5], "whole numbers"),
+        ([1.0], [1], "begin with 0"),
+    ],
+)
+def test_no_curriculum(scales, epochs, message):
+    with pytest.raises(ValueError, match=message):
+        MagnitudeCurriculum(scales, epochs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"X": np.ones((4, 2))}, "no two different rows"),
+        ({"n_epochs": 0}, "n_epochs=0"),
+        ({"n_scales": 2.5}, "n_scales=2.5"),
+        ({"growth": 1.0}, "growth=1.0"),
+        ({"growth": [2.0]}, "3 of them"),
+        ({"X": [[np.nan, 0.0], [1.0, 2.0]]}, "NaN"),
+    ],
+)
+def test_no_proposal(change, message):
+    with pytest.raises(ValueError, match=message):
+        MagnitudeCurriculum.from_data(**{"X": normal(), "n_epochs": 10, **change})
+
+
+def test_epochs_count_from_zero():
+    with pytest.raises(ValueError, match="epoch=-1"):
+        MagnitudeCurriculum([1.0], [0]).at(-1)
