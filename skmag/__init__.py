@@ -1,6 +1,6 @@
 """Magnitude of metric spaces for machine learning, in scikit-learn's terms."""
 
-from skmag import datasets
+from skmag import datasets, nn
 from skmag._active_learner import MagnitudeActiveLearner
 from skmag._classifier import MagnitudeClassifier
 from skmag._classifier_cv import MagnitudeClassifierCV
@@ -35,6 +35,7 @@ from skmag._plotting import (
     MagnitudeFunctionDisplay,
     WeightingDisplay,
 )
+from skmag._positive_magnitude import positive_magnitude
 from skmag._potential import magnitude_potential, magnitude_potential_ratio
 from skmag._query_strategies import magnitude_query
 from skmag._solvers import NotPositiveDefiniteWarning
@@ -47,6 +48,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "datasets",
+    "nn",
     "ClusterPersistenceDisplay",
     "DiscreteCenterHierarchy",
     "DriftDisplay",
@@ -84,6 +86,7 @@ __all__ = [
     "magnitude_weights",
     "maximum_diversity",
     "pairwise_magnitude_distances",
+    "positive_magnitude",
     "scale_grid",
     "spread",
     "weighting",

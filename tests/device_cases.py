@@ -26,7 +26,7 @@ MADE_BY = {
     "Weighting": "weighting",
 }
 # Names that compute nothing.
-WITHOUT_ARRAYS = {"NotPositiveDefiniteWarning", "datasets"}
+WITHOUT_ARRAYS = {"NotPositiveDefiniteWarning", "datasets", "nn"}
 
 X, Y, Z = normal(60), 1.3 * normal(50, seed=1), normal(9, seed=2)
 X[7], Z[2] = X[3], X[5]
@@ -244,6 +244,7 @@ CASES = {
     "pairwise_magnitude_distances": lambda put: _named(
         skmag.pairwise_magnitude_distances([put(X), put(Y), put(Z)])
     ),
+    "positive_magnitude": lambda put: _named(skmag.positive_magnitude(put(X), t=0.1)),
     "scale_grid": lambda put: _named(skmag.scale_grid(put(X), 5)),
     "spread": lambda put: _named(skmag.spread(put(X))),
     "weighting": _weighting,

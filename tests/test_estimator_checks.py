@@ -35,6 +35,7 @@ from skmag import (
     MagnitudeSubsetSelector,
     MagnitudeUnderSampler,
 )
+from skmag.nn import MagnitudeGenerativeNetwork
 
 CLASSIFIERS = [
     MagnitudeClassifier(),
@@ -47,6 +48,7 @@ ESTIMATORS = [
     MagnitudeClustering(random_state=0),
     MagnitudeSubsetSelector(10, random_state=0),
     MagnitudeDriftDetector(n_resamples=19, random_state=0),
+    MagnitudeGenerativeNetwork(hidden_layer_sizes=(8,), max_epochs=2, random_state=0),
 ]
 NAMES = [type(estimator).__name__ for estimator in ESTIMATORS]
 # Checks that pass numbers where a table of distances is asked for.
@@ -64,6 +66,11 @@ def test_estimator_checks(estimator, check):
 
 @parametrize_with_checks([MagnitudeClustering(threshold=0.5, min_cluster_size=2)])
 def test_estimator_checks_at_a_threshold(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks([MagnitudeGenerativeNetwork(max_epochs=2, early_stopping=True)])
+def test_estimator_checks_of_a_generator_that_stops_early(estimator, check):
     check(estimator)
 
 

@@ -8,13 +8,20 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
+from sklearn.utils import check_random_state
 
 from skmag._arrays import as_numpy
 from skmag._input import check_2d
 from skmag._scale import check_scale
+from skmag.nn._distance_loss import magnitude_distance_loss
 
 # Shares of the training after which the paper's scales join: epochs 1, 101, 251, 351 of 500.
 _PAPER_SHARES = (0.0, 0.2, 0.5, 0.7)
+# Normalized distance, of at most about 1, from which on two samples count as far apart.
+_FAR = 0.5
+# Largest multiple of the first scale that is proposed, and how many scales up to it are tried.
+_SEARCHED, _TRIED = 100.0, 41
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class MagnitudeCurriculum:
     epochs : sequence of int
         Epoch from which on each scale takes part, counted from 0; the first is 0, and they
         increase.
+    cumulative : bool, default=True
+        Whether scales that took part stay, as in the paper, or make room for the next one.
 
     Raises
     ------
@@ -41,9 +50,10 @@ class MagnitudeCurriculum:
 
     Notes
     -----
-    Small scales, which come first, tell about the whole of the data, large ones about details;
-    those that took part stay, lest the details be learned at the cost of the whole. The paper
-    counts epochs from 1.
+    Small scales, which come first, tell about the whole of the data, large ones about details. In
+    the paper those that took part stay, lest the details be learned at the cost of the whole; where
+    the large scales see the whole, too, the small ones only take attention off the details. The
+    paper counts epochs from 1.
 
     References
     ----------
@@ -60,10 +70,12 @@ class MagnitudeCurriculum:
 
     scales: Sequence[float]
     epochs: Sequence[int]
+    cumulative: bool = True
 
     def __post_init__(self) -> None:
-        scales = tuple(check_scale(t, f"scales[{i}]") for i, t in enumerate(self.scales))
-        if not scales or None in scales or list(scales) != sorted(scales, key=float):
+        given = [check_scale(t, f"scales[{i}]") for i, t in enumerate(self.scales)]
+        scales = tuple(t for t in given if t is not None)
+        if not scales or len(scales) < len(given) or list(scales) != sorted(scales):
             raise ValueError(
                 f"scales={self.scales!r} must be positive numbers that do not decrease"
             )
@@ -90,7 +102,7 @@ class MagnitudeCurriculum:
         Returns
         -------
         tuple of float
-            Scales, at least one.
+            Scales, at least one; one only if they are not `cumulative`.
 
         Raises
         ------
@@ -100,30 +112,42 @@ class MagnitudeCurriculum:
         if epoch < 0:
             raise ValueError(f"epoch={epoch!r} must be at least 0")
         started = zip(self.scales, self.epochs, strict=True)
-        return tuple(scale for scale, start in started if start <= epoch)
+        scales = tuple(scale for scale, start in started if start <= epoch)
+        return scales if self.cumulative else scales[-1:]
 
     @classmethod
     def from_data(
-        cls, X: Any, n_epochs: int, *, n_scales: int = 4, growth: float | Sequence[float] = 3.0
+        cls,
+        X: Any,
+        n_epochs: int,
+        *,
+        n_scales: int = 4,
+        cumulative: bool = True,
+        batch_size: int = 512,
+        random_state: int | np.random.RandomState | None = 0,
     ) -> MagnitudeCurriculum:
         """Propose scales and their epochs from data.
 
-        The first scale is one over the root of the total variance, which is ``1 / sqrt(D)`` for D
-        features of unit variance, and follows the unit of the data. Each further one is `growth`
-        times the last.
+        The scales grow geometrically. The first is one over the root of the total variance, which
+        is ``1 / sqrt(D)`` for D features of unit variance. The last is the one at which two samples
+        of the data are half as far from each other as sets can be: their normalized magnitude
+        distance is 0.5. Beyond it a batch says ever less about points that it does not hold.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Data that are to be learned.
         n_epochs : int
-            Number of epochs of the training. Four scales join after 0, 20, 50 and 70% of them, as
-            in the paper; other numbers of scales after shares interpolated between these.
+            Number of epochs of the training. Scales join after 0, 20, 50 and 70% of them, as in the
+            paper; more than four at equal steps up to 70%.
         n_scales : int, default=4
             Number of scales; fewer if there are fewer epochs.
-        growth : float or sequence of float, default=3.0
-            Factor above 1 between a scale and the next, or all `n_scales` - 1 of them. The paper
-            took 20, 10 and 4 for MNIST.
+        cumulative : bool, default=True
+            Whether scales that took part stay.
+        batch_size : int, default=512
+            Size of the samples, at most half of the data. Take the one of the training.
+        random_state : int, RandomState or None, default=0
+            Seed of the samples.
 
         Returns
         -------
@@ -135,24 +159,32 @@ class MagnitudeCurriculum:
         ValueError
             If an argument is not usable, or all rows of `X` are equal.
         """
-        points = as_numpy(check_2d(X, "X"))
+        points = as_numpy(check_2d(X, "X")).astype(np.float64)
         _check_count(n_epochs, "n_epochs")
         _check_count(n_scales, "n_scales")
-        factors = [growth] * (n_scales - 1) if isinstance(growth, (int, float)) else list(growth)
-        if len(factors) != n_scales - 1 or not all(np.isfinite(f) and f > 1 for f in factors):
-            raise ValueError(
-                f"growth={growth!r} must be a finite factor above 1, or {n_scales - 1} of them for "
-                f"n_scales={n_scales}"
-            )
+        _check_count(batch_size, "batch_size")
         deviation = float(np.linalg.norm(points.std(axis=0)))
-        if deviation == 0:
+        if not deviation > 0:
             raise ValueError("X has no two different rows, from which to propose a scale")
-        scales = np.cumprod([1 / deviation, *factors])[: min(n_scales, n_epochs)]
-        places = np.linspace(0, 1, len(scales))
-        shares = np.interp(places, np.linspace(0, 1, len(_PAPER_SHARES)), _PAPER_SHARES)
+        first = 1 / deviation
+        order = check_random_state(random_state).permutation(len(points))
+        last = _last_scale(points[order], first, min(batch_size, len(points) // 2))
+        scales = np.geomspace(first, last, n_scales)[: min(n_scales, n_epochs)]
+        shares = np.array(_PAPER_SHARES[: len(scales)])
+        if len(scales) > len(_PAPER_SHARES):
+            shares = np.linspace(0, _PAPER_SHARES[-1], len(scales))
         # Each scale has an epoch of its own, in short trainings too.
         epochs = np.maximum(np.round(shares * n_epochs).astype(int), np.arange(len(scales)))
-        return cls(scales.tolist(), epochs.tolist())
+        return cls(scales.tolist(), epochs.tolist(), cumulative)
+
+
+def _last_scale(points: np.ndarray, first: float, size: int) -> float:
+    """Largest scale, not below the first, at which two samples say something about each other."""
+    scales = first * np.geomspace(1, _SEARCHED, _TRIED)
+    one, other = torch.from_numpy(points[: 2 * size]).tensor_split(2)
+    distance = magnitude_distance_loss(one, other, scales.tolist(), normalized=True, aggregate=None)
+    beyond = np.flatnonzero(as_numpy(distance) > _FAR)
+    return float(scales[max(beyond[0] - 1, 0) if len(beyond) else -1])
 
 
 def _check_count(count: Any, name: str) -> None:

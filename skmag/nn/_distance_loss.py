@@ -88,6 +88,11 @@ def magnitude_distance_loss(
     copies of a point changes the loss as the sum of their gradients says. The distance of a pair
     that coincides has no derivative; it passes no gradient on.
 
+    At scales at which two batches of data have little in common, the distance that is not
+    normalized favours a generator that makes one point only: to first order in similarities it is
+    the number of points less the similarities within the sets and four times those between them, so
+    that points of one set attract each other. The normalized distance does not, to that order.
+
     The loss cannot be differentiated twice.
 
     References

@@ -3,6 +3,7 @@ import pytest
 import torch
 from reference import normal
 
+from skmag import magnitude_distance
 from skmag.nn import MagnitudeCurriculum
 
 
@@ -13,11 +14,33 @@ def test_scales_join_and_stay():
     assert curriculum == MagnitudeCurriculum((0.01, 0.2, 2.0), [0, 3, 5])
 
 
-def test_proposal_is_the_papers_schedule():
-    X = np.vstack([np.eye(9), -np.eye(9)])  # total variance 1
-    curriculum = MagnitudeCurriculum.from_data(X, 500, growth=[20, 10, 4])
+def test_scales_may_make_room_for_the_next_one():
+    curriculum = MagnitudeCurriculum([0.01, 0.2, 2.0], (0, 3, 5), cumulative=False)
+    assert [curriculum.at(epoch) for epoch in (0, 2, 3, 9)] == [(0.01,), (0.01,), (0.2,), (2.0,)]
+    proposed = MagnitudeCurriculum.from_data(normal(), 10, cumulative=False)
+    assert proposed.scales == MagnitudeCurriculum.from_data(normal(), 10).scales
+    assert len(proposed.at(9)) == 1
+
+
+def test_proposal_joins_scales_when_the_paper_does():
+    curriculum = MagnitudeCurriculum.from_data(normal(100), 500, n_scales=4)
     assert curriculum.epochs == (0, 100, 250, 350)
-    np.testing.assert_allclose(curriculum.scales, [1, 20, 200, 800])
+    growth = np.divide(curriculum.scales[1:], curriculum.scales[:-1])
+    np.testing.assert_allclose(growth, growth[0])
+
+
+@pytest.mark.parametrize("d", [1, 2, 10, 200])
+def test_samples_are_half_as_far_as_can_be_at_the_last_scale(d):
+    X, Y = normal(300, d), normal(300, d, seed=1)
+    last = MagnitudeCurriculum.from_data(np.vstack([X, Y]), 10).scales[-1]
+    assert 0.35 < magnitude_distance(X, Y, t=last, normalized=True) < 0.55
+
+
+def test_repeated_rows_still_give_scales():
+    X = np.repeat(np.eye(3), 20, axis=0)  # two samples hold the same points
+    scales = MagnitudeCurriculum.from_data(X, 10).scales
+    assert np.isfinite(scales).all()
+    assert MagnitudeCurriculum.from_data(X[[0, 20]], 10).scales[0] > 0
 
 
 @pytest.mark.parametrize("d", [1, 4, 100])
@@ -67,8 +90,8 @@ def test_no_curriculum(scales, epochs, message):
         ({"X": np.ones((4, 2))}, "no two different rows"),
         ({"n_epochs": 0}, "n_epochs=0"),
         ({"n_scales": 2.5}, "n_scales=2.5"),
-        ({"growth": 1.0}, "growth=1.0"),
-        ({"growth": [2.0]}, "3 of them"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"X": np.ones((1, 2))}, "no two different rows"),
         ({"X": [[np.nan, 0.0], [1.0, 2.0]]}, "NaN"),
     ],
 )

@@ -130,6 +130,17 @@ def test_a_collapsed_generator_has_a_loss_and_a_way_out(d):
     torch.testing.assert_close(leaf.grad, leaf.grad[:1].expand_as(leaf))
 
 
+def test_only_the_normalized_distance_tells_a_collapse_at_large_scales():
+    X, Y = points(200, 10), points(200, 10, seed=1)
+    collapsed = X[:1].expand(200, -1)
+    for t, misled in ((0.1, False), (3.0, True)):
+        assert (
+            magnitude_distance_loss(collapsed, Y, t) < magnitude_distance_loss(X, Y, t)
+        ) == misled
+        normalized = [magnitude_distance_loss(own, Y, t, normalized=True) for own in (X, collapsed)]
+        assert normalized[0] < normalized[1]
+
+
 def test_one_point_beside_one_point():
     X, Y = torch.zeros(1, 2, requires_grad=True), torch.tensor([[3.0, 4.0]])
     loss = magnitude_distance_loss(X, Y, 0.5)
