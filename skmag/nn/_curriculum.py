@@ -73,6 +73,10 @@ class MagnitudeCurriculum:
     cumulative: bool = True
 
     def __post_init__(self) -> None:
+        if np.ndim(self.scales) != 1 or np.ndim(self.epochs) != 1:
+            raise ValueError(f"scales={self.scales!r} and epochs={self.epochs!r} must be sequences")
+        if not isinstance(self.cumulative, bool):
+            raise ValueError(f"cumulative={self.cumulative!r} must be True or False")
         given = [check_scale(t, f"scales[{i}]") for i, t in enumerate(self.scales)]
         scales = tuple(t for t in given if t is not None)
         if not scales or len(scales) < len(given) or list(scales) != sorted(scales):
@@ -141,7 +145,8 @@ class MagnitudeCurriculum:
             Number of epochs of the training. Scales join after 0, 20, 50 and 70% of them, as in the
             paper; more than four at equal steps up to 70%.
         n_scales : int, default=4
-            Number of scales; fewer if there are fewer epochs.
+            Number of scales; fewer if there are fewer epochs, and one if two samples are already
+            far from each other at the first.
         cumulative : bool, default=True
             Whether scales that took part stay.
         batch_size : int, default=512
@@ -163,13 +168,16 @@ class MagnitudeCurriculum:
         _check_count(n_epochs, "n_epochs")
         _check_count(n_scales, "n_scales")
         _check_count(batch_size, "batch_size")
-        deviation = float(np.linalg.norm(points.std(axis=0)))
-        if not deviation > 0:
+        points = points - points[0]
+        spread = float(np.abs(points).max())
+        if spread == 0:
             raise ValueError("X has no two different rows, from which to propose a scale")
-        first = 1 / deviation
+        points = (points - points.mean(axis=0)) / spread
+        deviation = float(np.linalg.norm(points.std(axis=0)))
         order = check_random_state(random_state).permutation(len(points))
-        last = _last_scale(points[order], first, min(batch_size, len(points) // 2))
-        scales = np.geomspace(first, last, n_scales)[: min(n_scales, n_epochs)]
+        last = _last_multiple(points[order] / deviation, min(batch_size, len(points) // 2))
+        n_scales = min(n_scales, n_epochs) if last > 1 else 1
+        scales = np.geomspace(1, last, n_scales) / (deviation * spread)
         shares = np.array(_PAPER_SHARES[: len(scales)])
         if len(scales) > len(_PAPER_SHARES):
             shares = np.linspace(0, _PAPER_SHARES[-1], len(scales))
@@ -178,10 +186,11 @@ class MagnitudeCurriculum:
         return cls(scales.tolist(), epochs.tolist(), cumulative)
 
 
-def _last_scale(points: np.ndarray, first: float, size: int) -> float:
-    """Largest scale, not below the first, at which two samples say something about each other."""
-    scales = first * np.geomspace(1, _SEARCHED, _TRIED)
-    one, other = torch.from_numpy(points[: 2 * size]).tensor_split(2)
+def _last_multiple(points: np.ndarray, size: int) -> float:
+    """Largest scale, not below 1, at which two samples say something about each other."""
+    scales = np.geomspace(1, _SEARCHED, _TRIED)
+    # In float32, in which networks are trained, rows that differ by rounding only are equal.
+    one, other = torch.from_numpy(points[: 2 * size].astype(np.float32)).tensor_split(2)
     distance = magnitude_distance_loss(one, other, scales.tolist(), normalized=True, aggregate=None)
     beyond = np.flatnonzero(as_numpy(distance) > _FAR)
     return float(scales[max(beyond[0] - 1, 0) if len(beyond) else -1])

@@ -13,6 +13,8 @@ _EUCLIDEAN = resolve_metric("euclidean", None)
 # Ratio of the smallest to the largest distance from which on float32 holds three digits of the
 # weights.
 _NEARLY_COINCIDENT = 1e-3
+# Squares of distances outside these bounds leave the range of float32.
+_SAFE_DISTANCES = (1e-15, 1e15)
 
 
 def euclidean_distances(X: torch.Tensor, Y: torch.Tensor | None = None) -> torch.Tensor:
@@ -46,7 +48,8 @@ def union_distances(
     """Distances within a set, between it and another one, and within that.
 
     What tells points apart that nearly coincide are small differences between their distances to
-    all others, which float32 does not hold. Where there are such points, all is done in float64.
+    all others, which float32 does not hold. Where there are such points, or squares leave the range
+    of float32, all is done in float64.
 
     Parameters
     ----------
@@ -63,7 +66,9 @@ def union_distances(
         return blocks
     parts = [block.detach() for block in blocks]
     least = min(float(torch.where(part > 0, part, torch.inf).min()) for part in parts)
-    if least > _NEARLY_COINCIDENT * max(float(part.max()) for part in parts):
+    greatest = max(float(part.max()) for part in parts)
+    low, high = _SAFE_DISTANCES
+    if least > _NEARLY_COINCIDENT * greatest and low < greatest < high:
         return blocks
     X, Y = X.double(), Y.double()
     return euclidean_distances(X), euclidean_distances(X, Y), euclidean_distances(Y)
@@ -90,14 +95,19 @@ def check_points(points: Any, name: str) -> None:
         raise ValueError(
             f"{name} has shape {tuple(points.shape)}, expected (..., n_points, n_features)"
         )
-    if points.shape[-2] == 0 or points.shape[-1] == 0:
+    if points.layout != torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got {points.layout}; pass {name}.to_dense()"
+        )
+    if not points.numel():
         raise ValueError(f"{name} has shape {tuple(points.shape)}: it holds no points")
     bad = ~torch.isfinite(points.detach())
     if bad.any():
-        row = int(bad.any(-1).reshape(-1).to(torch.uint8).argmax()) % points.shape[-2]
+        *_, row = place = torch.nonzero(bad.any(-1))[0].tolist()
+        where = f"row {row}" if len(place) == 1 else f"row {row} of set {tuple(place[:-1])}"
         raise ValueError(
             f"{name} holds NaN or infinity in {int(bad.any(-1).sum())} of its points, the first "
-            f"in row {row}; a smaller learning rate or clipped gradients keep a network finite"
+            f"in {where}; a smaller learning rate or clipped gradients keep a network finite"
         )
 
 

@@ -47,7 +47,8 @@ class MagnitudeRegularizer(torch.nn.Module):
     up to the range of the weights. At ``t=1``, where thousands of weights lie within one unit, the
     magnitude is therefore ``1 + t * (max - min) / 2`` to some digits: the largest and the smallest
     weight are pushed inwards with ``strength * t / 2`` each, and the others feel almost nothing.
-    For all weights to feel it, the gaps have to be as large as 1/t.
+    For all weights to feel it, the gaps have to be as large as 1/t. Adam divides a gradient by its
+    size, so that under it `strength` decides less than under SGD.
 
     The sample changes the value slightly and the gradient of inner weights much: a weight that was
     not drawn has none, and the gaps beside one that was are larger than among all weights.

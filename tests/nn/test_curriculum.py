@@ -17,8 +17,8 @@ def test_scales_join_and_stay():
 def test_scales_may_make_room_for_the_next_one():
     curriculum = MagnitudeCurriculum([0.01, 0.2, 2.0], (0, 3, 5), cumulative=False)
     assert [curriculum.at(epoch) for epoch in (0, 2, 3, 9)] == [(0.01,), (0.01,), (0.2,), (2.0,)]
-    proposed = MagnitudeCurriculum.from_data(normal(), 10, cumulative=False)
-    assert proposed.scales == MagnitudeCurriculum.from_data(normal(), 10).scales
+    proposed = MagnitudeCurriculum.from_data(normal(100), 10, cumulative=False)
+    assert proposed.scales == MagnitudeCurriculum.from_data(normal(100), 10).scales
     assert len(proposed.at(9)) == 1
 
 
@@ -34,6 +34,38 @@ def test_samples_are_half_as_far_as_can_be_at_the_last_scale(d):
     X, Y = normal(300, d), normal(300, d, seed=1)
     last = MagnitudeCurriculum.from_data(np.vstack([X, Y]), 10).scales[-1]
     assert 0.35 < magnitude_distance(X, Y, t=last, normalized=True) < 0.55
+
+
+@pytest.mark.parametrize("n_scales", [2, 4])
+def test_where_samples_are_far_from_each_other_there_is_one_scale(n_scales):
+    X = np.random.default_rng(0).normal(size=(10, 1000))
+    curriculum = MagnitudeCurriculum.from_data(X, 10, n_scales=n_scales, batch_size=1)
+    assert len(curriculum.scales) == 1
+    heavy = np.random.default_rng(0).standard_cauchy(size=(2000, 2))
+    scales = MagnitudeCurriculum.from_data(heavy, 10, n_scales=n_scales).scales
+    assert list(scales) == sorted(scales)
+
+
+def test_the_order_of_rows_hardly_matters():
+    X = np.vstack([normal(200, 2), normal(200, 2, seed=1) + 8])
+    sorted_rows, mixed = (
+        MagnitudeCurriculum.from_data(own, 10).scales
+        for own in (X, X[np.random.default_rng(0).permutation(len(X))])
+    )
+    np.testing.assert_allclose(sorted_rows, mixed, rtol=0.5)
+
+
+@pytest.mark.parametrize("unit", [1e-160, 1e-30, 1e30, 1e160])
+def test_any_unit(unit):
+    X = normal(60, 30)
+    plain, found = (MagnitudeCurriculum.from_data(own, 10).scales for own in (X, unit * X))
+    np.testing.assert_allclose(np.array(found) * unit, plain, rtol=1e-6)
+
+
+def test_rows_that_differ_by_rounding():
+    X = normal(40, 3)
+    doubled = np.vstack([X, X * (1 + 2e-16)])
+    assert MagnitudeCurriculum.from_data(doubled, 10).scales[0] > 0
 
 
 def test_repeated_rows_still_give_scales():
@@ -60,7 +92,7 @@ def test_proposal_follows_the_unit_of_the_data():
 @pytest.mark.parametrize("n_epochs", [1, 2, 3, 4, 5, 7, 10, 1000])
 @pytest.mark.parametrize("n_scales", [1, 2, 4, 6])
 def test_each_scale_has_an_epoch_of_its_own(n_epochs, n_scales):
-    curriculum = MagnitudeCurriculum.from_data(normal(), n_epochs, n_scales=n_scales)
+    curriculum = MagnitudeCurriculum.from_data(normal(100), n_epochs, n_scales=n_scales)
     assert len(curriculum.scales) == min(n_scales, n_epochs)
     assert curriculum.epochs[-1] < n_epochs
     assert len(curriculum.at(n_epochs - 1)) == len(curriculum.scales)
@@ -77,6 +109,7 @@ def test_each_scale_has_an_epoch_of_its_own(n_epochs, n_scales):
         ([1.0, 2.0], [0, 0], "increase"),
         ([1.0, 2.0], [0, 1.5], "whole numbers"),
         ([1.0], [1], "begin with 0"),
+        (1.0, 0, "must be sequences"),
     ],
 )
 def test_no_curriculum(scales, epochs, message):
@@ -87,7 +120,8 @@ def test_no_curriculum(scales, epochs, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"X": np.ones((4, 2))}, "no two different rows"),
+        ({"X": np.full((20, 2), 0.1)}, "no two different rows"),
+        ({"cumulative": "no"}, "cumulative='no'"),
         ({"n_epochs": 0}, "n_epochs=0"),
         ({"n_scales": 2.5}, "n_scales=2.5"),
         ({"batch_size": 0}, "batch_size=0"),

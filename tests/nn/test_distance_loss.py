@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import LinAlgWarning
 from torch.autograd import gradcheck
 
 from skmag import magnitude_distance
@@ -165,6 +166,7 @@ def test_either_side_may_be_trained():
     assert grads[1][1] is None
 
 
+@pytest.mark.filterwarnings("ignore::scipy.linalg.LinAlgWarning")
 @pytest.mark.parametrize("d", [2, 30, 784])
 @pytest.mark.parametrize("t", [1e-5, 1e-3, 0.1, 10.0])
 def test_float32_keeps_zeta_positive_definite(d, t):
@@ -258,9 +260,39 @@ def test_gradient_descent_brings_points_to_their_target():
     assert seen[-1] < 0.2 * seen[0]
 
 
-def test_nothing_is_kept_for_a_gradient_that_nobody_wants():
-    loss = magnitude_distance_loss(points(5, 2), points(4, 2))
-    assert not loss.requires_grad
+@pytest.mark.parametrize("d", [3, 30])
+def test_far_from_the_origin(d):
+    X, Y = (1e6 + points(50, d)).float(), (1e6 + points(40, d, seed=1)).float()
+    single, double = X.clone().requires_grad_(), X.double().requires_grad_()
+    magnitude_distance_loss(single, Y, 0.3).backward()
+    magnitude_distance_loss(double, Y.double(), 0.3).backward()
+    torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e-22, 1e20, 1e30])
+def test_float32_in_any_unit(unit):
+    X, Y = points(15, 30, 0), points(12, 30, 1)
+    expected = magnitude_distance_loss(X, Y, 0.3)
+    leaf = (unit * X).float().requires_grad_()
+    loss = magnitude_distance_loss(leaf, (unit * Y).float(), 0.3 / unit)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.isfinite(leaf.grad).all()
+    assert leaf.grad.abs().max() > 0
+
+
+def test_a_subset_is_never_at_a_negative_distance():
+    for seed in range(40):
+        X = points(30, 2, seed)
+        for own, whole in ((X, X[:29]), (X[:29], X), (X, X.flip(0))):
+            assert magnitude_distance_loss(own, whole, 0.01) >= 0
+
+
+def test_lost_digits_are_told():
+    X, Y = points(5, 3), points(6, 3, 1)
+    X[1] = X[0] + 1e-12
+    with pytest.warns(LinAlgWarning, match="nearly coincide"):
+        magnitude_distance_loss(X, Y, 0.7)
 
 
 def test_what_is_not_finite_is_named():
@@ -270,6 +302,8 @@ def test_what_is_not_finite_is_named():
         magnitude_distance_loss(X, Y)
     with pytest.raises(ValueError, match="target holds NaN"):
         magnitude_distance_loss(Y, X)
+    with pytest.raises(ValueError, match=r"in row 3 of set \(1,\)"):
+        magnitude_distance_loss(torch.stack([points(5, 3), X]), torch.stack([Y, Y]))
 
 
 @pytest.mark.parametrize(
@@ -279,6 +313,9 @@ def test_what_is_not_finite_is_named():
         ({"t": "scale"}, ValueError, "MagnitudeCurriculum.from_data"),
         ({"t": []}, ValueError, "t is empty"),
         ({"t": [1.0, -1.0]}, ValueError, "-1.0"),
+        ({"t": torch.ones((), requires_grad=True)}, ValueError, "t requires a gradient"),
+        ({"input": torch.ones(3, 2).to_sparse()}, TypeError, "dense"),
+        ({"input": torch.ones(0, 3, 2), "target": torch.ones(0, 4, 2)}, ValueError, "no points"),
         ({"aggregate": "max"}, ValueError, "aggregate='max'"),
         ({"reduction": "max"}, ValueError, "reduction='max'"),
         ({"input": np.zeros((3, 2))}, TypeError, "input must be a torch.Tensor"),
