@@ -129,7 +129,8 @@ def trained(
                 loss = loss + penalty(network)
             loss.backward()
             optimizer.step()
-    return {**measures(network, train, test), "seconds": time.process_time() - start}
+    seconds = time.process_time() - start
+    return {**measures(network, train, test), "seconds": seconds}
 
 
 def ways() -> dict[str, tuple[float, dict]]:
@@ -148,6 +149,9 @@ def ways() -> dict[str, tuple[float, dict]]:
     for strength in STRENGTHS:
         penalty = MagnitudeRegularizer(strength) if strength else None
         out[f"SGD, magnitude {strength}"] = strength, {"penalty": penalty, "descent": True}
+    for decay in IN_LOSS:
+        penalty = {"penalty": lambda n, decay=decay: decay * squares(n)}
+        out[f"SGD, L2 penalty {decay}"] = decay, {**penalty, "descent": True}
     return out
 
 

@@ -199,8 +199,8 @@ def measure(
 
 
 def coefficient(gap: np.ndarray, measured: np.ndarray) -> float:
-    """Kendall's tau, zero where all gaps are equal and nothing is there to be ordered."""
-    return float(kendalltau(gap, measured)[0]) if np.ptp(gap) else 0.0
+    """Kendall's tau-b, zero where one side is all equal and nothing is there to be ordered."""
+    return float(kendalltau(gap, measured)[0]) if np.ptp(gap) and np.ptp(measured) else 0.0
 
 
 def granulated(gap: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -274,7 +274,7 @@ def main() -> None:
         for rate in rates:
             for size in sizes:
                 cell = done.get((seed, rate, size))
-                if cell is None:
+                if cell is None or any(f"Mag_{n}" not in cell.measured for n in lengths):
                     cell = measure(seed, network, data, (rate, size), n_steps, lengths)
                     if options.results:
                         with options.results.open("a") as file:

@@ -98,10 +98,11 @@ for name, values in found.items():
 
 # %%
 # Lines join settings of one learning rate; larger dots are larger batches. Along the rates both
-# magnitude and gap grow. Along the batch sizes they mostly do not go together: a small batch makes
-# a noisy trajectory, which is large, but overfits more slowly; only at the greatest rate is the
-# noisiest trajectory also the one of the greatest gap. The positive magnitude counts the noise of
-# single steps, which is there at every rate, and tells the rates apart less well.
+# magnitude and gap grow. Along the batch sizes they mostly do not go together: at all but the
+# smallest rate a small batch makes a noisy trajectory, which is large, but overfits more slowly;
+# only at the greatest rate is the noisiest trajectory also the one of the greatest gap. The
+# positive magnitude counts the noise of single steps, which is there at every rate, and tells the
+# rates apart less well.
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharex=True, sharey=True, layout="constrained")
 for ax, kind in zip(axes, ("Mag", "PMag"), strict=True):
     values = found[f"{kind}_{max(LENGTHS)}"]
