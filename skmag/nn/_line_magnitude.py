@@ -16,14 +16,14 @@ def line_magnitude(values: torch.Tensor, t: float = 1.0) -> torch.Tensor:
     """Compute the magnitude of numbers as points of the real line.
 
     With the numbers in order it is ``1 + sum(tanh(t * gap / 2))`` over the gaps between neighbours.
-    It costs a sort, and its gradient nothing more.
+    Half of its cost is a sort; with its gradient it takes about twice as long.
 
     Parameters
     ----------
     values : tensor of a floating-point type
         Numbers, in any shape. Copies and their order change nothing.
     t : float, default=1.0
-        Positive scale that multiplies the distances.
+        Positive scale that multiplies the distances. There is no gradient in it.
 
     Returns
     -------
@@ -36,7 +36,8 @@ def line_magnitude(values: torch.Tensor, t: float = 1.0) -> torch.Tensor:
     TypeError
         If `values` is not a tensor of a floating-point type.
     ValueError
-        If `values` is empty or holds NaN or infinite numbers, or if `t` is not a positive number.
+        If `values` is empty or holds NaN or infinite numbers, if `t` is not a positive number,
+        or if it requires a gradient.
 
     See Also
     --------
@@ -51,6 +52,8 @@ def line_magnitude(values: torch.Tensor, t: float = 1.0) -> torch.Tensor:
 
     The magnitude has a kink where two values meet. Copies share the derivative of the point that
     they are; for two copies that is the mean of the derivatives from either side.
+
+    The transforms of :mod:`torch.func` (``grad``, ``vmap`` and the like) are not supported.
 
     References
     ----------
@@ -83,10 +86,17 @@ def check_floats(values: Any, name: str) -> None:
 
 def check_positive(t: Any, name: str) -> float:
     """Return a scale as a float; raise ValueError unless it is a positive finite number."""
+    check_constant(t, name)
     value = check_scale(t, name)
     if value is None:
         raise ValueError(f"{name}={t!r} must be a positive finite number")
     return value
+
+
+def check_constant(t: Any, name: str) -> None:
+    """Raise ValueError for a scale that waits for a gradient, which would never come."""
+    if isinstance(t, torch.Tensor) and t.requires_grad:
+        raise ValueError(f"{name} requires a gradient, which is not computed; pass {name}.detach()")
 
 
 class _LineMagnitude(torch.autograd.Function):
@@ -152,4 +162,5 @@ def _slopes(gap: torch.Tensor, t: float) -> torch.Tensor:
     difference = torch.copysign(closer, right - left)
     joint = torch.expm1((left + right).mul_(-t)).neg_()
     below = (1 + u).mul_(1 + v).square_()
-    return difference.mul_(joint).div_(below).mul_(2 * t)
+    # Twice the greatest t would overflow.
+    return difference.mul_(joint).div_(below).mul_(2).mul_(t)

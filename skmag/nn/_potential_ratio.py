@@ -17,6 +17,7 @@ from skmag._duplicates import equal_row_groups
 from skmag._scale import check_scale, median_distance, resolve_scale
 from skmag._solvers import singular_share
 from skmag.nn._distances import check_points, euclidean_distances, refuse_graph
+from skmag.nn._line_magnitude import check_constant
 
 
 def magnitude_potential_ratio(
@@ -41,14 +42,17 @@ def magnitude_potential_ratio(
         of its own class and of the whole.
     t : float or "scale", default=1.0
         Positive scale; "scale" is one over the median distance between the rows of `logits`, which
-        is taken for a constant when the ratios are differentiated.
+        is taken for a constant when the ratios are differentiated. A tensor must not require a
+        gradient.
 
     Returns
     -------
     tensor of shape (n_queries, n_classes) or (n_samples, n_classes)
         Potential under each class divided by the potential under all of `logits`, computed in
-        float64; columns follow the sorted classes of `y`. NaN where both potentials underflow to
-        zero. Of the dtype of `logits`, but float32 for float16 and bfloat16.
+        float64; columns follow the sorted classes of `y`. NaN where both potentials are zero or
+        underflow to it, infinite where only the one under all is: with equal logits nothing is left
+        to represent them, and all ratios are one or the other. Of the dtype of `logits`, but
+        float32 for float16 and bfloat16.
 
     Raises
     ------
@@ -66,8 +70,8 @@ def magnitude_potential_ratio(
     Notes
     -----
     Matrices of float64 with a row and a column for each row of `logits` are factored, and without
-    `queries` inverted. For 5,000 rows that takes some 15 seconds and 1.5 GB with its gradient on
-    one core. Beyond that, watch a sample of the rows, or take
+    `queries` inverted. For 5,000 rows that takes some 15 seconds with its gradient on one core, and
+    the whole process 2.0 GB. Beyond that, watch a sample of the rows, or take
     :func:`skmag.magnitude_potential_ratio`, which turns to near points.
 
     The gradient of an inverse is two products with it, and that of a solve is a solve; nothing is
@@ -94,6 +98,7 @@ def magnitude_potential_ratio(
            [0.001, 1.   ]], dtype=float32)
     >>> ratios[torch.arange(4), y].mean().backward()
     """
+    check_constant(t, "t")
     scale = check_scale(t)
     _check_table(logits, "logits")
     codes = _class_codes(y, len(logits)).to(logits.device)
@@ -160,7 +165,8 @@ class _Potentials(torch.autograd.Function):
                 diagonal = inverse.diagonal().clone()
                 inverse.diagonal().zero_()
                 # The sum of the others: 1 - w_i / P_ii would cancel where little is represented.
-                left_out[own, s] = -inverse.sum(1) / diagonal
+                # Taken from zero, nothing is 0.0 and not -0.0, which would give -inf as a ratio.
+                left_out[own, s] = (0.0 - inverse.sum(1)) / diagonal
                 inverse.diagonal().copy_(diagonal)
                 solved += [w, inverse]
             else:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from skmag.nn._line_magnitude import check_floats, check_positive, line_magnitude
+from skmag.nn._line_magnitude import check_positive, line_magnitude
 
 NamedTensors = torch.nn.Module | Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]
 
@@ -50,8 +50,14 @@ class MagnitudeRegularizer(torch.nn.Module):
     For all weights to feel it, the gaps have to be as large as 1/t. Adam divides a gradient by its
     size, so that under it `strength` decides less than under SGD.
 
+    The scales of normalization layers begin at one and are then the largest of all, so that it is
+    mostly them that are pushed. Where there are such layers, name the others as `parameters`.
+
     The sample changes the value slightly and the gradient of inner weights much: a weight that was
     not drawn has none, and the gaps beside one that was are larger than among all weights.
+
+    Names and tensors for :func:`torch.func.functional_call` are taken, but the transforms of
+    :mod:`torch.func` (``grad``, ``vmap`` and the like) are not supported.
 
     References
     ----------
@@ -88,6 +94,8 @@ class MagnitudeRegularizer(torch.nn.Module):
             raise TypeError(f"parameters={parameters!r} must be a list of patterns or None")
         self.parameter_patterns = None if parameters is None else tuple(parameters)
         self.n_sampled = None if n_sampled is None else _check_count(n_sampled)
+        if not isinstance(generator, torch.Generator | None):
+            raise TypeError(f"generator={generator!r} must be a torch.Generator or None")
         self.generator = generator
 
     def forward(self, module: NamedTensors) -> torch.Tensor:
@@ -106,11 +114,16 @@ class MagnitudeRegularizer(torch.nn.Module):
 
         Raises
         ------
+        TypeError
+            If `module` is none of these, or if a selected parameter is not of a floating-point
+            type.
         ValueError
-            If there is nothing to be penalized, if a pattern has no parameter, or if weights are
-            NaN or infinite.
+            If there is nothing to be penalized, if a pattern has no parameter, if weights are NaN
+            or infinite, or if `strength` was set to what it cannot be.
         """
-        return self.strength * _magnitude(self._selected(module), self.t, self._drawn)
+        return _check_strength(self.strength) * _magnitude(
+            self._selected(module), self.t, self._drawn
+        )
 
     def magnitude(self, module: NamedTensors) -> float:
         """Return the magnitude of all selected weights, without `strength` and without a sample.
@@ -127,7 +140,7 @@ class MagnitudeRegularizer(torch.nn.Module):
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             As for :meth:`forward`.
         """
         with torch.no_grad():
@@ -152,23 +165,34 @@ class MagnitudeRegularizer(torch.nn.Module):
 
         Raises
         ------
+        TypeError
+            If an argument is of another kind; or as for :meth:`forward`.
         ValueError
-            As for :meth:`forward`; or if the optimizer holds none of the selected parameters.
+            As for :meth:`forward`; or if the optimizer holds none of the selected parameters, which
+            every step checks anew.
 
         Notes
         -----
         The gradient is added after whatever was done to ``.grad`` before, such as clipping. If the
         optimizer is given a closure, as LBFGS has to be, every call of the closure is followed by
         the penalty, which is also added to the loss that it returns.
+
+        A copied optimizer, or one that was saved and loaded, has no hooks: attach again.
         """
-        if not self._held(optimizer, module):
-            raise ValueError(
-                "optimizer holds none of the parameters that are to be penalized; pass the "
-                "optimizer of this module, or other names as parameters="
-            )
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            kind = type(optimizer).__name__
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {kind}")
+        if not isinstance(module, torch.nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        self._held(optimizer, module)
 
         def with_penalty(closure: Callable[[], Any]) -> Callable[[], Any]:
-            return lambda: closure() + self._add_gradient(optimizer, module)
+            def penalized() -> Any:
+                loss = closure()
+                penalty = self._add_gradient(optimizer, module)
+                return None if loss is None else loss + penalty
+
+            return penalized
 
         def before_step(
             _: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -208,7 +232,7 @@ class MagnitudeRegularizer(torch.nn.Module):
                 (name, p) for name, p in module.named_parameters() if p.requires_grad
             )
         else:
-            named = dict(module.items() if isinstance(module, Mapping) else module)
+            named = _named_tensors(module)
         if self.parameter_patterns is not None:
             for pattern in self.parameter_patterns:
                 if not any(fnmatchcase(name, pattern) for name in named):
@@ -224,15 +248,25 @@ class MagnitudeRegularizer(torch.nn.Module):
         if not any(tensor.numel() for tensor in named.values()):
             raise ValueError("module has no parameter that requires a gradient and can be selected")
         for name, tensor in named.items():
-            check_floats(tensor, name)
+            if not tensor.is_floating_point():
+                raise TypeError(
+                    f"{name} must be a tensor of a floating-point type, got {tensor.dtype}; name "
+                    "the others as parameters="
+                )
         return named
 
     def _held(
         self, optimizer: torch.optim.Optimizer, module: torch.nn.Module
     ) -> list[torch.Tensor]:
-        """Selected parameters that an optimizer changes."""
+        """Selected parameters that an optimizer changes, of which there must be some."""
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        return [p for p in self._selected(module).values() if id(p) in own]
+        held = [p for p in self._selected(module).values() if id(p) in own]
+        if not held:
+            raise ValueError(
+                "optimizer holds none of the parameters that are to be penalized; pass the "
+                "optimizer of this module, or other names as parameters="
+            )
+        return held
 
     def _add_gradient(
         self, optimizer: torch.optim.Optimizer, module: torch.nn.Module
@@ -250,8 +284,11 @@ class MagnitudeRegularizer(torch.nn.Module):
                 gradient = gradient * scale.to(gradient.device)
             if parameter.grad is None:
                 parameter.grad = gradient.clone()
-            else:
+            elif parameter.grad.layout == torch.strided:
                 parameter.grad.add_(gradient)
+            else:
+                # A dense tensor can be added to a sparse one in this order only.
+                parameter.grad = gradient + parameter.grad
         return penalty.detach()
 
     def _drawn(self, values: torch.Tensor) -> torch.Tensor:
@@ -284,6 +321,28 @@ def _magnitude(
                     "diverged, or a smaller learning rate is needed"
                 ) from error
         raise
+
+
+def _named_tensors(given: Any) -> dict[str, torch.Tensor]:
+    """Names and tensors from what is no module; a tensor alone would pass for pairs of rows."""
+    pairs = given.items() if isinstance(given, Mapping) else given
+    if isinstance(pairs, Iterable) and not isinstance(pairs, torch.Tensor):
+        pairs = list(pairs)
+        if all(_is_named_tensor(pair) for pair in pairs):
+            return dict(pairs)
+    raise TypeError(
+        "module must be a torch.nn.Module, or names with tensors; pass the module itself, or its "
+        "named_parameters() instead of parameters()"
+    )
+
+
+def _is_named_tensor(pair: Any) -> bool:
+    return (
+        isinstance(pair, tuple)
+        and len(pair) == 2
+        and isinstance(pair[0], str)
+        and isinstance(pair[1], torch.Tensor)
+    )
 
 
 def _some(named: Mapping[str, Any]) -> str:

@@ -102,6 +102,18 @@ def test_every_digit_of_the_derivative(scale):
     assert found.abs().min() > 0
 
 
+def test_float32_is_computed_in_float64():
+    values = numbers(300, dtype=torch.float32)
+    exact = values.double()
+    assert line_magnitude(values, 5.0) == line_magnitude(exact, 5.0).float()
+    assert torch.equal(gradient(values, 5.0), gradient(exact, 5.0).float())
+
+
+@pytest.mark.parametrize("t", [5e-324, 9.5e307, 1.7e308])
+def test_extreme_scales(t):
+    assert gradient(torch.tensor([0.0, 1.0], dtype=torch.float64), t).isfinite().all()
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("autocast", [False, True])
@@ -151,6 +163,7 @@ def test_second_derivative_is_refused():
         (torch.tensor([1j]), 1.0, TypeError, "got torch.complex64"),
         ([0.0, 1.0], 1.0, TypeError, "values .* list"),
         (torch.zeros(2), 0.0, ValueError, "t=0.0"),
+        (torch.zeros(2), torch.ones((), requires_grad=True), ValueError, r"pass t\.detach\(\)"),
         (torch.zeros(2), "scale", ValueError, "t='scale'"),
         (torch.zeros(2), math.inf, ValueError, "t=inf"),
     ],

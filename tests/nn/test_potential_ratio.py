@@ -75,6 +75,38 @@ def test_copies_share_the_gradient_of_their_point():
     torch.testing.assert_close(copied[rest], expected[rest])
 
 
+def test_a_query_equal_to_copies():
+    X, y = points(6, 2), torch.arange(6) % 2
+
+    def gradient(n_copies):
+        asked = X.clone().requires_grad_()
+        rows = X.repeat(n_copies, 1).requires_grad_()
+        ratios = magnitude_potential_ratio(rows, y.repeat(n_copies), asked)
+        (ratios * shares_of(6, 2)).sum().backward()
+        return asked.grad
+
+    # A sum of seven sevenths is not one: the query would be pulled in the direction of rounding.
+    torch.testing.assert_close(gradient(7), gradient(1), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_classes", [1, 3])
+def test_equal_logits(n_classes):
+    y = torch.arange(6) % n_classes
+    leaf = torch.ones(6, 10, requires_grad=True)
+    found = magnitude_potential_ratio(leaf, y)
+    expected = torch.full((6, n_classes), math.inf)
+    expected[torch.arange(6), y] = math.nan
+    torch.testing.assert_close(found.detach(), expected, equal_nan=True)
+    assert_allclose(skmag.magnitude_potential_ratio(leaf.detach(), y), expected)
+
+
+def test_what_is_not_represented_is_a_positive_zero():
+    # The third point is alone in its class: left out, there is nothing.
+    found = magnitude_potential_ratio(torch.tensor([[0.0], [1.0], [3.0]]), [0, 0, 1])
+    assert found[2, 1] == 0
+    assert not found.signbit().any()
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     n=st.integers(2, 9),
@@ -205,6 +237,7 @@ def test_second_derivative_is_refused():
         ({"queries": torch.zeros(0, 2)}, ValueError, "queries has shape"),
         ({"queries": torch.full((1, 2), math.inf)}, ValueError, "queries holds NaN or infinity"),
         ({"t": 0}, ValueError, "t=0"),
+        ({"t": torch.ones((), requires_grad=True)}, ValueError, r"pass t\.detach\(\)"),
         ({"t": "median"}, ValueError, "t='median'"),
     ],
 )

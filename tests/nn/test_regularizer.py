@@ -151,6 +151,61 @@ def test_hook_changes_only_what_the_optimizer_holds():
         MagnitudeRegularizer(parameters=["2.*"]).attach(optimizer, module)
 
 
+def test_hook_within_no_grad():
+    module = network()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    MagnitudeRegularizer(0.1).attach(optimizer, module)
+    before = weights(module)
+    with torch.no_grad():
+        optimizer.step()
+    torch.testing.assert_close(weights(module), before - 0.1 * gradient(before))
+
+
+def test_hook_adds_to_sparse_gradients():
+    tables = [torch.nn.Embedding(6, 3, sparse=True, _weight=numbers(6, 3)) for _ in range(2)]
+    regularizer = MagnitudeRegularizer(0.5)
+    optimizers = [torch.optim.SGD(table.parameters(), lr=0.1) for table in tables]
+    regularizer.attach(optimizers[1], tables[1])
+    for table, optimizer, penalty in zip(
+        tables, optimizers, (regularizer, lambda _: 0.0), strict=True
+    ):
+        for rows in ([0, 2, 2], [5, 1]):
+            optimizer.zero_grad()
+            (table(torch.tensor(rows)).square().sum() + penalty(table)).backward()
+            optimizer.step()
+    torch.testing.assert_close(tables[1].weight, tables[0].weight)
+
+
+def test_hook_with_a_closure_that_returns_nothing():
+    module = network()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    MagnitudeRegularizer(0.1).attach(optimizer, module)
+    before = weights(module)
+    assert optimizer.step(lambda: None) is None
+    torch.testing.assert_close(weights(module), before - 0.1 * gradient(before))
+
+
+def test_hook_when_parameters_were_frozen_or_replaced():
+    module = network()
+    optimizer = torch.optim.SGD(module[0].parameters(), lr=1.0)
+    MagnitudeRegularizer(0.1).attach(optimizer, module)
+    module[0].requires_grad_(False)
+    with pytest.raises(ValueError, match="optimizer holds none"):
+        optimizer.step()
+    module[0] = torch.nn.Linear(4, 6, dtype=torch.float64)
+    with pytest.raises(ValueError, match="optimizer holds none"):
+        optimizer.step()
+
+
+def test_hook_wants_an_optimizer_and_a_module():
+    module = network()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    with pytest.raises(TypeError, match=r"optimizer must be .*Optimizer, got Sequential"):
+        MagnitudeRegularizer().attach(module, optimizer)
+    with pytest.raises(TypeError, match=r"module must be .*Module, got SGD"):
+        MagnitudeRegularizer().attach(optimizer, optimizer)
+
+
 def test_hook_under_a_loss_scaler():
     module = network().float()
     other = copy.deepcopy(module)
@@ -179,6 +234,9 @@ def test_strength_may_change_between_steps():
     once = regularizer(module).item()
     regularizer.strength = 4.0
     assert regularizer(module).item() == 4 * once
+    regularizer.strength = -3
+    with pytest.raises(ValueError, match="strength=-3"):
+        regularizer(module)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -223,6 +281,7 @@ def test_sample_as_large_as_the_set_is_the_set():
         ({"parameters": "*.weight"}, TypeError, r"parameters='\*\.weight'"),
         ({"n_sampled": 0}, ValueError, "n_sampled=0"),
         ({"n_sampled": 2.5}, ValueError, "n_sampled=2.5"),
+        ({"generator": 3}, TypeError, "generator=3"),
     ],
 )
 def test_bad_arguments(arguments, error, message):
@@ -233,14 +292,35 @@ def test_bad_arguments(arguments, error, message):
 def test_bad_modules():
     with pytest.raises(ValueError, match="module has no parameter"):
         MagnitudeRegularizer()(torch.nn.ReLU())
-    with pytest.raises(TypeError, match="count must be"):
+    with pytest.raises(TypeError, match=r"count must be .*torch\.int64; name the others"):
         MagnitudeRegularizer()({"count": torch.arange(3)})
+    phases = torch.nn.Linear(2, 2, dtype=torch.complex64)
+    with pytest.raises(TypeError, match=r"weight must be .*torch\.complex64; name the others"):
+        MagnitudeRegularizer()(phases)
     module = network()
     with torch.no_grad():
         module[2].weight[0, 3] = math.nan
     for regularizer in (MagnitudeRegularizer(), MagnitudeRegularizer(n_sampled=1)):
         with pytest.raises(ValueError, match=r"parameter '2\.weight' contains NaN"):
             regularizer(module)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        list(torch.nn.Linear(5, 2, bias=False).parameters()),
+        torch.randn(3, 2, 5),
+        torch.tensor(1.0),
+        None,
+        "weight",
+        {"weight": 1.0},
+        {0: torch.randn(2)},
+        ["ab", "cd"],
+    ],
+)
+def test_what_has_no_names(module):
+    with pytest.raises(TypeError, match=r"module must be .*named_parameters\(\)"):
+        MagnitudeRegularizer()(module)
 
 
 def test_representation():
