@@ -62,12 +62,16 @@ class Checkpoint:
             Tensors, numbers, strings and containers of these.
         """
         partial = self.path.with_name(self.path.name + ".partial")
-        with open(partial, "wb") as file:
-            content = {"format": _FORMAT, "fingerprint": dict(fingerprint), "state": dict(state)}
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.path)
+        content = {"format": _FORMAT, "fingerprint": dict(fingerprint), "state": dict(state)}
+        try:
+            with open(partial, "wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     def read(self) -> Content | None:
         """Return what the file holds; None if there is none yet.

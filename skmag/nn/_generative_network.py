@@ -36,7 +36,7 @@ from skmag.nn._push_forward import (
     relative_to,
     sampled,
 )
-from skmag.nn._training import Training, TrainingPlan, check_spread, mean_distance
+from skmag.nn._training import Training, TrainingPlan, check_sight, check_spread, mean_distance
 
 _SEED_OF_SCORE = 0
 
@@ -81,7 +81,7 @@ class MagnitudeGenerativeNetwork(CallbackSupportMixin, PortableEstimator, BaseEs
     early_stopping : bool, default=False
         Whether some rows are held out, training stops when the distance to these does not fall any
         more, and the weights are those with the least distance. It stops only when all scales have
-        joined, and forgets what was best when one joins.
+        joined, and forgets what was best when the scales change.
     validation_fraction : float, default=0.1
         Share of the rows held out by `early_stopping`.
     n_iter_no_change : int, default=10
@@ -109,7 +109,7 @@ class MagnitudeGenerativeNetwork(CallbackSupportMixin, PortableEstimator, BaseEs
     validation_scores_ : list of float or None
         Minus the distance to the held-out rows after each epoch; None without `early_stopping`.
     best_score_ : float or None
-        Greatest of these since the last scale joined.
+        Greatest of these since the scales last changed.
     n_iter_ : int
         Number of epochs run.
     n_features_in_ : int
@@ -128,7 +128,9 @@ class MagnitudeGenerativeNetwork(CallbackSupportMixin, PortableEstimator, BaseEs
     plain variant is their sum; for Adam, whose steps do not depend on a factor of the loss, this
     makes no difference but in the epochs after a scale has joined. The default leaves the coarse
     scale when the fine one comes, where the paper keeps it: kept, it cost digits most of their
-    quality.
+    quality. Of a normalized distance a coarse scale stays nevertheless for the first epoch of the
+    next one, and comes back while the distance at that one alone is above 0.9 and hardly tells
+    where to go. A distance that ends above 0.98 gives a ConvergenceWarning.
 
     Of the default network's output each feature is moved by its mean in the data, and all are
     multiplied by one number, the root mean variance. It starts with the mean and deviation of each
@@ -146,11 +148,12 @@ class MagnitudeGenerativeNetwork(CallbackSupportMixin, PortableEstimator, BaseEs
     back after modules that draw numbers themselves, such as dropout, have drawn from them; fits in
     parallel threads disturb each other there, processes do not.
 
-    A checkpoint serves one fit: it is refused where another parameter than `max_epochs`, `device`
-    or the file's name has changed, or X has, as in cross-validation. Of a `generator` only what
-    its ``state_dict`` holds is kept, and its weights at the start are not compared. A finished
-    training is returned as it is. It is continued with a greater `max_epochs` if `curriculum` was
-    given; one proposed from data follows `max_epochs`.
+    A checkpoint serves one fit: it is refused where X has changed, as in cross-validation, or a
+    parameter has, but for `max_epochs`, `device`, the file's name and how often it is written, and
+    one RandomState instance in place of another. Of a `generator` only what its ``state_dict``
+    holds is kept, and its weights at the start are not compared. A finished training is returned as
+    it is. It is continued with a greater `max_epochs` if `curriculum` was given; one proposed from
+    data follows `max_epochs`.
 
     Fitted networks may be pickled, and with the default network saved by skops. Other networks are
     pickled as torch does: their classes have to be importable.
@@ -318,6 +321,7 @@ class MagnitudeGenerativeNetwork(CallbackSupportMixin, PortableEstimator, BaseEs
             file.write(fingerprint, training.state())
         training.finish()
         check_spread(network, data, training.plan)
+        check_sight(training)
 
     def _report(self, training: Training) -> None:
         """Set the attributes that tell how a training has gone so far."""
@@ -346,7 +350,10 @@ class MagnitudeGenerativeNetwork(CallbackSupportMixin, PortableEstimator, BaseEs
         if self.generator is None:
             sizes = [int(self.latent_dim), *self._hidden_sizes()]
             return MultilayerGenerator.drawn(data, sizes, rng).to(data.device)
-        network = copy.deepcopy(self.generator).to(data.device)
+        try:
+            network = copy.deepcopy(self.generator).to(data.device)
+        except RuntimeError as error:  # such as that of the older weight_norm after a backward pass
+            raise ValueError(f"generator cannot be copied: {error}") from error
         check_network(network, self.latent_dim, data.shape[1], rng)
         return network
 
@@ -388,7 +395,7 @@ class MagnitudeGenerativeNetwork(CallbackSupportMixin, PortableEstimator, BaseEs
         Returns
         -------
         array of shape (n_samples, n_features)
-            Points, of the kind and precision that X had in ``fit``.
+            Points, of the kind that X had in ``fit``; in float32 if X was, else in float64.
 
         Raises
         ------
@@ -418,9 +425,15 @@ class MagnitudeGenerativeNetwork(CallbackSupportMixin, PortableEstimator, BaseEs
         Returns
         -------
         float
-            Minus the distance to as many generated points, at the scales of the last epoch, which
-            scores to be compared must share. Always the same for the same points; those beyond
-            1,000 are compared in blocks of at most as many.
+            Minus the distance to as many generated points, at the scales of `curriculum_` in the
+            last epoch, which scores to be compared must share. Always the same for the same points
+            in the same order; more than 1,000 are compared in blocks of at most as many, and the
+            order tells which.
+
+        Raises
+        ------
+        FloatingPointError
+            If the network returns NaN or infinity.
         """
         check_is_fitted(self)
         X = validate_data(self, detached(X), reset=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
+import pickle
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,7 +18,8 @@ from skmag._arrays import as_numpy, available_device, owned
 
 # Latent points by which the first weights are adjusted to the moments of data.
 _TRIAL_POINTS = 1024
-_TINY = torch.finfo(torch.float64).tiny
+# Scales of the output that leave the slopes of its weights within the range of float32.
+_COMFORTABLE = 1e-15, 1e15
 # Rows that go through a network at a time where no gradient is asked for.
 _BLOCK_ROWS = 4096
 
@@ -57,11 +60,26 @@ class MultilayerGenerator(nn.Module):
         The scale of the output is common to all features: what a step of the optimizer may change
         does not depend on the feature. A feature that is constant in the data is so from the start,
         and no gradient changes that.
+
+        Raises
+        ------
+        ValueError
+            If the deviations are out of the range of float32.
         """
         network = cls([*sizes, data.shape[1]])
-        deviations = data.std(0, correction=0).cpu()
+        # Of equal numbers the mean may differ in the last digit, and they would deviate from it.
+        constant = (data == data[0]).all(0)
+        deviations = data.std(0, correction=0).masked_fill(constant, 0.0).cpu()
         scale = deviations.square().mean().sqrt()
-        network.center.copy_(data.mean(0))
+        if constant.all():
+            scale = torch.ones_like(scale)
+        elif not _COMFORTABLE[0] <= scale <= _COMFORTABLE[1]:
+            raise ValueError(
+                f"X deviates by {scale:.2g} from its mean, but the default network computes in "
+                f"float32 and takes {_COMFORTABLE[0]:g} to {_COMFORTABLE[1]:g}; multiply X by a "
+                "number, or give a generator in float64"
+            )
+        network.center.copy_(torch.where(constant, data[0], data.mean(0)))
         network.scale.copy_(scale)
         linear = [layer for layer in network.layers if isinstance(layer, nn.Linear)]
         with torch.no_grad():
@@ -72,7 +90,7 @@ class MultilayerGenerator(nn.Module):
             made = network.layers(torch.randn(_TRIAL_POINTS, sizes[0], generator=rng))
             spread = made.std(0)
             # Units that are all silent have nothing that could be stretched.
-            stretch = torch.where(spread > 0, deviations / scale.clamp_min(_TINY) / spread, 0.0)
+            stretch = torch.where(spread > 0, deviations / scale / spread, 0.0)
             linear[-1].weight.mul_(stretch[:, None])
             linear[-1].bias.copy_(-stretch * made.mean(0))
         return network
@@ -86,15 +104,36 @@ class MultilayerGenerator(nn.Module):
         """Return points in the data's own units, in float64."""
         return self.center + self.relative(latents)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> MultilayerGenerator:
+        # What was made of it by its owner, such as another parametrization, is not in the state.
+        new = memo[id(self)] = object.__new__(type(self))
+        new.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return new
+
     def __getstate__(self) -> dict[str, Any]:
-        # Plain arrays open on machines without the device, and in skops.
-        weights = {name: as_numpy(value) for name, value in self.state_dict().items()}
-        return {"sizes": self.sizes, "device": str(self.center.device), "weights": weights}
+        weights = self.state_dict()
+        if weights.keys() != MultilayerGenerator(self.sizes).state_dict().keys():
+            raise pickle.PicklingError(
+                "a default network to which parameters were added, such as a parametrization, "
+                "cannot be pickled; remove these first, or save its state_dict"
+            )
+        return {
+            "sizes": self.sizes,
+            "device": str(self.center.device),
+            "training": self.training,
+            "frozen": [name for name, p in self.named_parameters() if not p.requires_grad],
+            # Plain arrays open on machines without the device, and in skops.
+            "weights": {name: as_numpy(value) for name, value in weights.items()},
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         MultilayerGenerator.__init__(self, state["sizes"])
-        self.load_state_dict({name: owned(value) for name, value in state["weights"].items()})
-        self.to(available_device(torch.device(state["device"]))).eval()
+        weights = {name: owned(value) for name, value in state["weights"].items()}
+        # Assigned and not copied, they keep their types.
+        self.load_state_dict(weights, assign=True)
+        for name in state["frozen"]:
+            self.get_parameter(name).requires_grad_(False)
+        self.to(available_device(torch.device(state["device"]))).train(state["training"])
 
 
 def generate(network: nn.Module, latents: torch.Tensor) -> torch.Tensor:
@@ -107,10 +146,11 @@ def generate(network: nn.Module, latents: torch.Tensor) -> torch.Tensor:
 
 def relative_to(network: nn.Module, points: torch.Tensor) -> torch.Tensor:
     """Float64 points of data as they are compared with what :func:`generate` returns."""
+    if not isinstance(network, MultilayerGenerator):
+        # Where the origin is far, float32 would make one point of several.
+        return points
     double = latent_dtype(network) == torch.float64
-    if isinstance(network, MultilayerGenerator):
-        points = points - network.center
-    return points.to(torch.float64 if double else torch.float32)
+    return (points - network.center).to(torch.float64 if double else torch.float32)
 
 
 def latent_dtype(network: nn.Module) -> torch.dtype:
@@ -146,14 +186,10 @@ def sampled(
 
 @contextmanager
 def evaluating(network: nn.Module, rng: torch.Generator) -> Iterator[None]:
-    """Within it a network is in evaluation mode, no gradient is kept, and `rng` is its source."""
-    training = network.training
+    """Within it no gradient is kept, and `rng` is the source of a network in evaluation mode."""
     network.eval()
-    try:
-        with torch.no_grad(), own_randomness(network, rng):
-            yield
-    finally:
-        network.train(training)
+    with torch.no_grad(), own_randomness(network, rng):
+        yield
 
 
 def own_randomness(network: nn.Module, rng: torch.Generator) -> AbstractContextManager[None]:
@@ -181,10 +217,11 @@ def _global_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def description(network: nn.Module) -> str:
-    """The class of a network, and a short text that tells its layers and shapes from others."""
-    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    """The class of a network, and a short text that tells its layers and types from others."""
+    values = {name: (value.dtype, *value.shape) for name, value in network.state_dict().items()}
+    trained = [name for name, p in network.named_parameters() if p.requires_grad]
     # Where in memory a function lives says nothing about the network.
-    text = re.sub(r" at 0x[0-9a-fA-F]+", "", f"{network} {shapes} {latent_dtype(network)}")
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", f"{network} {values} {trained}")
     return f"{type(network).__name__} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

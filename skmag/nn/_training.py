@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from skmag.nn._push_forward import (
     draw_latents,
     evaluating,
     generate,
+    latent_dtype,
     own_randomness,
     sampled,
 )
@@ -36,6 +37,9 @@ _EARLY_STATE = ("scales", "best", "weights", "n_unchanged", "stopped")
 # Generated points by which to tell whether they are nearly one, and the deviation below which they
 # are, relative to that of the data.
 _TRIED_POINTS, _COLLAPSED = 256, 1e-2
+# Normalized distances, of at most about 1, above which a scale is not left alone, and above which
+# generated points and data hardly see each other: the gradient does not tell where to go.
+_BARELY_SEEN, _UNSEEN = 0.9, 0.98
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,14 @@ class Training:
             [p for p in network.parameters() if p.requires_grad],
             lr=plan.learning_rate,
             betas=(plan.beta_1, plan.beta_2),
+            eps=_least_slope(network),
         )
         # A seed for the held-out scores, which then differ by the weights alone.
         self._seed = int(torch.randint(2**62, (), generator=rng))
         self.epoch = 0
         self.loss_curve: list[float] = []
+        # Loss of the last epoch at its finest scale alone.
+        self.finest_loss = math.inf
 
     def epochs(self, max_epochs: int) -> Iterator[int]:
         """Numbers of the epochs that are still to be run."""
@@ -132,26 +139,23 @@ class Training:
         numpy.linalg.LinAlgError
             If the loss of a batch cannot be computed.
         """
-        scales = self.plan.curriculum.at(self.epoch)
+        scales = self._scales()
         order = torch.randperm(len(self.data), generator=self.rng).to(self.data.device)
         # Batches of nearly equal size: of a last one with few rows the loss would mean another
         # thing, and batch normalization refuses a single row.
         batches = order.tensor_split(math.ceil(len(order) / self.plan.batch_size))
         self.network.train()
-        total = 0.0
+        total = torch.zeros(len(scales), dtype=torch.float64)
         with own_randomness(self.network, self.rng):
             for number, rows in enumerate(batches):
                 total += len(rows) * self._step(self.data[rows], scales, number)
         self.network.eval()
         if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
             raise self._diverged(f"A weight became NaN or infinite in epoch {self.epoch}")
-        self.loss_curve.append(total / len(order))
+        self.loss_curve.append(float(total.mean()) / len(order))
+        self.finest_loss = float(total[-1]) / len(order)
         if self.early:
-            with _located(f"epoch {self.epoch}, held-out rows"):
-                distance = mean_distance(
-                    self.network, self.early.held_out, scales, self.plan, self._seed
-                )
-            self.early.judge(-distance, self.network, self.epoch)
+            self.early.judge(-self._held_out_distance(scales), self.network, self.epoch, scales)
         self.epoch += 1
 
     def finish(self) -> None:
@@ -159,30 +163,57 @@ class Training:
         if self.early:
             self.network.load_state_dict(self.early.weights)
 
-    def _step(self, real: torch.Tensor, scales: tuple[float, ...], number: int) -> float:
-        """Take one step of the optimizer, return the loss before it."""
+    def _scales(self) -> tuple[float, ...]:
+        """Scales of the next epoch, the coarser ones among them until the finest sees by itself."""
+        curriculum = self.plan.curriculum
+        new = self.epoch in curriculum.epochs
+        if self.plan.normalized and (new or self.finest_loss > _BARELY_SEEN):
+            curriculum = replace(curriculum, cumulative=True)
+        return curriculum.at(self.epoch)
+
+    def _held_out_distance(self, scales: tuple[float, ...]) -> float:
+        assert self.early is not None
+        place = f"epoch {self.epoch}, held-out rows"
+        try:
+            with _located(place):
+                return mean_distance(
+                    self.network, self.early.held_out, scales, self.plan, self._seed
+                )
+        except FloatingPointError as error:
+            raise self._diverged(f"{error} in {place}") from error
+
+    def _step(self, real: torch.Tensor, scales: tuple[float, ...], number: int) -> torch.Tensor:
+        """Take one step of the optimizer, return the loss at each scale before it."""
         place = f"epoch {self.epoch}, batch {number}"
         latents = draw_latents(self.network, len(real), self.plan.latent_dim, self.rng)
-        made = generate(self.network, latents)
+        try:
+            made = generate(self.network, latents)
+        except ValueError as error:  # such as that of batch normalization, which needs two points
+            raise ValueError(
+                f"generator does not take a batch of {len(real)} points in training ({error}); "
+                f"batch_size={self.plan.batch_size} may have to be larger"
+            ) from error
         if not made.isfinite().all():
             raise self._diverged(f"The generator returned NaN or infinity in {place}")
         with _located(place):
-            loss = magnitude_distance_loss(
-                made, real, scales, normalized=self.plan.normalized, aggregate="mean"
+            losses = magnitude_distance_loss(
+                made, real, scales, normalized=self.plan.normalized, aggregate=None
             )
+        loss = losses.mean()
         self.optimizer.zero_grad()
         loss.backward()
         slopes = [p.grad for group in self.optimizer.param_groups for p in group["params"]]
-        norm = float(nn.utils.get_total_norm([slope for slope in slopes if slope is not None]))
-        if not math.isfinite(norm) or not loss.isfinite():
+        # The squares that another norm sums would vanish before the slopes do.
+        largest = float(nn.utils.get_total_norm([s for s in slopes if s is not None], math.inf))
+        if not math.isfinite(largest) or not loss.isfinite():
             raise self._diverged(f"The loss or its gradient is NaN or infinite in {place}")
-        if norm == 0 and loss > 0 and _out_of_sight(made, real, scales[0]):
+        if largest == 0 and loss > 0 and _out_of_sight(made, real, scales[0]):
             raise self._diverged(
                 f"All generated points are so far from the data in {place} that no gradient is "
-                f"left at the smallest scale, {scales[0]:g}"
+                f"left at the smallest scale, {scales[0]:g}; a smaller one sees further"
             )
         self.optimizer.step()
-        return loss.item()
+        return losses.detach().cpu().double()
 
     def _diverged(self, what: str) -> FloatingPointError:
         if self.epoch == 0 and not self.optimizer.state:
@@ -200,6 +231,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.get_state(),
             "loss_curve": list(self.loss_curve),
+            "finest_loss": self.finest_loss,
             "early": self.early.state() if self.early else None,
         }
 
@@ -210,6 +242,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.set_state(state["rng"])
         self.loss_curve[:] = state["loss_curve"]
+        self.finest_loss = state["finest_loss"]
         if self.early:
             self.early.restore(state["early"])
 
@@ -217,8 +250,8 @@ class Training:
 class EarlyStop:
     """Watches held-out points, remembers the best weights, and says when to stop.
 
-    A scale that comes changes the loss: what was best before does not count any more. Training
-    stops only when the last scale has come.
+    A scale that comes or goes changes the loss: what was best before does not count any more.
+    Training stops only when the last scale has come.
 
     Parameters
     ----------
@@ -238,10 +271,11 @@ class EarlyStop:
         self.n_unchanged = 0
         self.stopped = False
 
-    def judge(self, score: float, network: nn.Module, epoch: int) -> None:
-        """Take note of the score after an epoch."""
+    def judge(
+        self, score: float, network: nn.Module, epoch: int, scales: tuple[float, ...]
+    ) -> None:
+        """Take note of the score after an epoch, and of the scales at which it was measured."""
         self.scores.append(score)
-        scales = self.plan.curriculum.at(epoch)
         if scales != self.scales:
             self.scales, self.best, self.n_unchanged = scales, -math.inf, 0
         self.n_unchanged = 0 if score > self.best + self.plan.tol else self.n_unchanged + 1
@@ -269,7 +303,13 @@ def mean_distance(
     plan: TrainingPlan,
     seed: int,
 ) -> float:
-    """Mean over blocks of points of their distance to as many generated ones."""
+    """Mean over blocks of points of their distance to as many generated ones.
+
+    Raises
+    ------
+    FloatingPointError
+        If the network returns NaN or infinity.
+    """
     rng = torch.Generator().manual_seed(seed)
     # Rows may come sorted; a block is to stand for all of them.
     order = torch.randperm(len(points), generator=rng).to(points.device)
@@ -277,8 +317,11 @@ def mean_distance(
     with evaluating(network, rng):
         for rows in order.tensor_split(math.ceil(len(order) / _COMPARED_ROWS)):
             latents = draw_latents(network, len(rows), plan.latent_dim, rng)
+            made = generate(network, latents)
+            if not made.isfinite().all():
+                raise FloatingPointError("The generator returned NaN or infinity")
             distance = magnitude_distance_loss(
-                generate(network, latents),
+                made,
                 points[rows],
                 scales,
                 normalized=plan.normalized,
@@ -315,6 +358,30 @@ def _located(place: str) -> Iterator[None]:
         yield
     except np.linalg.LinAlgError as error:
         raise np.linalg.LinAlgError(f"In {place}: {error}") from error
+
+
+def check_sight(training: Training) -> None:
+    """Warn if generated points and data hardly saw each other in the last epoch."""
+    curriculum = training.plan.curriculum
+    loss = training.loss_curve[-1] if curriculum.cumulative else training.finest_loss
+    if training.plan.normalized and loss > _UNSEEN:
+        warnings.warn(
+            f"The normalized distance was {loss:.3f} in the last epoch, and 1 means that generated "
+            "points are out of sight of the data: there was little to learn from. A curriculum "
+            "with more scales, or smaller ones down to one over the distance that is to be "
+            "bridged, may help",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+
+def _least_slope(network: nn.Module) -> float:
+    """What Adam adds to the root of the mean squared slope: a number whose square still counts.
+
+    Slopes vanish with the distance of generated points from the data, as exp(-t d), and have to
+    lead back from there; with Adam's usual 1e-8 they would not.
+    """
+    return min(1e-8, math.sqrt(torch.finfo(latent_dtype(network)).tiny))
 
 
 def _out_of_sight(made: torch.Tensor, real: torch.Tensor, t: float) -> bool:

@@ -1,5 +1,6 @@
 """A training that is interrupted, even killed, ends with the weights of one that was not."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -48,6 +49,12 @@ MODELS = {
     },
     "randomness": {"curriculum": CURRICULUM, "generator": with_randomness()},
     "random_state": {},
+    # The last scale sees nothing, so that the others stay.
+    "blind": {
+        "curriculum": MagnitudeCurriculum([0.5, 1.5, 30.0], [0, 1, 3], cumulative=False),
+        "early_stopping": True,
+        "n_iter_no_change": 99,
+    },
 }
 
 
@@ -119,6 +126,7 @@ def test_a_killed_fit_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("callback", [StopAfter, Interrupt])
+@pytest.mark.filterwarnings("ignore:The normalized distance")
 def test_an_interrupted_fit_resumes(name, callback, tmp_path):
     path = tmp_path / "fit.pt"
     expected = model(name, **seeded(name, 3)).fit(X)
@@ -156,6 +164,7 @@ def test_a_write_that_fails_leaves_the_file_before(tmp_path, monkeypatch):
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="no space left"):
             model(checkpoint=path).fit(X)
+    assert os.listdir(tmp_path) == ["fit.pt"]
     assert_same(model(checkpoint=path).fit(X), expected)
 
 
@@ -209,9 +218,21 @@ def test_other_networks_are_refused(tmp_path):
     model(generator=network, **kept).fit(X)
     # Other weights to begin with are no other network.
     model(generator=with_randomness(), **kept).fit(X)
+    network[0].requires_grad_(False)
+    with pytest.raises(ValueError, match="written with generator=Sequential"):
+        model(generator=network, **kept).fit(X)
+    network[0].requires_grad_(True)
     network[3] = torch.nn.Dropout(0.4)
     with pytest.raises(ValueError, match="written with generator=Sequential"):
         model(generator=network, **kept).fit(X)
+
+
+def test_a_curriculum_that_keeps_its_scales_is_another_one(tmp_path):
+    path = tmp_path / "fit.pt"
+    model(curriculum=CURRICULUM, checkpoint=path).set_callbacks(StopAfter(1)).fit(X)
+    changed = dataclasses.replace(CURRICULUM, cumulative=False)
+    with pytest.raises(ValueError, match="written with curriculum=MagnitudeCurriculum"):
+        model(curriculum=changed, checkpoint=path).fit(X)
 
 
 def test_other_data_are_refused(tmp_path):

@@ -19,7 +19,8 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 from skmag import magnitude_distance
-from skmag.nn import MagnitudeCurriculum, MagnitudeGenerativeNetwork
+from skmag.nn import MagnitudeCurriculum, MagnitudeGenerativeNetwork, _training
+from skmag.nn._push_forward import description
 
 X = normal(45, 3)
 CURRICULUM = MagnitudeCurriculum([0.5, 1.5, 4.0], [0, 3, 5])
@@ -106,17 +107,19 @@ def test_it_learns_three_blobs():
 
 
 def test_the_default_network_begins_with_the_moments_of_the_data():
-    data = normal(400, 4) * [3.0, 0.1, 1.0, 0.0] + [1e8, 0.0, -5.0, 7.0]
+    # To torch the mean of as many times .1 is not .1.
+    data = normal(400, 4) * [3.0, 0.1, 1.0, 0.0] + [1e8, 0.0, -5.0, 0.1]
+    assert torch.from_numpy(data).mean(0)[3] != 0.1
     begun = MagnitudeGenerativeNetwork(
         learning_rate=1e-9, max_epochs=4, hidden_layer_sizes=(256, 256), random_state=0
     ).fit(data)
     made = begun.sample(20000, random_state=0)
     np.testing.assert_allclose(made.mean(0), data.mean(0), atol=0.2)
-    np.testing.assert_allclose(made.std(0), data.std(0), rtol=0.1)
+    np.testing.assert_allclose(made.std(0), data.std(0), rtol=0.1, atol=1e-9)
     # Float32 would step by 8 where the data are.
     assert np.unique(made[:100, 0]).size == 100
     trained = clone(begun).set_params(learning_rate=0.01).fit(data)
-    assert (trained.sample(50)[:, 3] == 7.0).all()
+    assert (trained.sample(50)[:, 3] == 0.1).all()
 
 
 @pytest.mark.parametrize("generator", [None, noisy_network()])
@@ -211,7 +214,7 @@ def test_grid_search_finds_the_learning_rate_that_learns():
     assert search.best_estimator_.sample(4).shape == (4, 3)
 
 
-def test_batches_are_of_nearly_equal_size(monkeypatch):
+def test_batches_are_of_nearly_equal_size():
     sizes = []
 
     class Noting(Constant):
@@ -245,6 +248,11 @@ def test_rows_that_are_all_equal():
     fitted = model(curriculum=MagnitudeCurriculum([1.0], [0])).fit(data)
     np.testing.assert_array_equal(fitted.sample(2), data[:2])
     assert fitted.loss_curve_ == [0.0] * 6
+    # To torch, nine times .1 deviate from their mean.
+    column = np.full((9, 1), 0.1)
+    assert torch.from_numpy(column).std(0) > 0
+    found = model(curriculum=MagnitudeCurriculum([1.0], [0])).fit(column).sample(20)
+    np.testing.assert_array_equal(found, 0.1)
 
 
 def test_a_collapsed_generator_is_told_of():
@@ -253,6 +261,129 @@ def test_a_collapsed_generator_is_told_of():
     assert np.isfinite(fitted.loss_curve_).all()
     # It has moved to where the data are.
     assert abs(fitted.sample()).max() < 3
+
+
+def test_points_of_the_default_stay_between_far_clusters():
+    rng = np.random.default_rng(0)
+    gap = 100.0
+    data = np.r_[rng.normal(size=(30, 2)), rng.normal(size=(30, 2)) + gap]
+    with pytest.warns(ConvergenceWarning, match=r"distance was \d\.\d+ in.* curriculum"):
+        fitted = model(max_epochs=40, batch_size=60, learning_rate=0.05).fit(data)
+    made = fitted.sample(300, random_state=0)
+    assert cdist(made, [data[:30].mean(0), data[30:].mean(0)]).min(1).max() < gap
+
+
+def test_a_coarse_scale_stays_until_the_next_one_sees(monkeypatch):
+    seen, loss = [], _training.magnitude_distance_loss
+    monkeypatch.setattr(
+        _training,
+        "magnitude_distance_loss",
+        lambda made, real, t, **kwargs: (seen.append(t), loss(made, real, t, **kwargs))[1],
+    )
+    params = {"batch_size": 99, "max_epochs": 5}
+    near = MagnitudeCurriculum([0.5, 1.5], [0, 2], cumulative=False)
+    model(curriculum=near, **params).fit(X)
+    assert seen == [(0.5,), (0.5,), (0.5, 1.5), (1.5,), (1.5,)]
+    seen.clear()
+    blind = MagnitudeCurriculum([0.5, 30.0], [0, 2], cumulative=False)
+    with pytest.warns(ConvergenceWarning, match="curriculum"):
+        fitted = model(curriculum=blind, early_stopping=True, **params).fit(X)
+    assert seen == [scales for scales in [(0.5,)] * 2 + [(0.5, 30.0)] * 3 for _ in range(2)]
+    assert fitted.best_score_ == max(fitted.validation_scores_[2:])
+    seen.clear()
+    model(curriculum=blind, normalized=False, **params).fit(X)
+    assert seen[2:] == [(30.0,)] * 3
+
+
+def test_a_generator_finds_data_that_are_far():
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(4, 3)
+    params = {"curriculum": MagnitudeCurriculum([1.0], [0]), "learning_rate": 0.3}
+    fitted = model(linear, max_epochs=40, **params).fit(X + 20.0)
+    assert (fitted.sample(500, random_state=0).mean(0) > 5.0).all()
+    assert fitted.loss_curve_[-1] < 0.97
+    with pytest.warns(ConvergenceWarning, match=r"distance was 1\.000 in.* curriculum"):
+        model(linear, **params).fit(X + 20.0)
+
+
+def test_a_batch_without_a_slope_is_no_divergence_if_it_sees_the_data():
+    # Of a silent unit nothing changes; a batch of one meets it.
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+    assert np.isfinite(model(network, batch_size=1).fit(abs(X)).loss_curve_).all()
+
+
+def test_rows_that_differ_far_from_the_origin_stay_apart():
+    linear = torch.nn.Linear(4, 3)
+    torch.nn.init.constant_(linear.bias, 1e8)
+    # In float32 all of these would be one point.
+    params = {"curriculum": MagnitudeCurriculum([0.5], [0]), "learning_rate": 1e-6}
+    fitted = model(linear, **params)
+    with pytest.warns(ConvergenceWarning, match="has collapsed"):
+        fitted.fit(X + 1e8)
+    assert min(fitted.loss_curve_) > 0.1
+    assert fitted.score(X + 1e8) < -0.1
+    double = model(copy.deepcopy(linear).double(), **params).fit(X + 1e8)
+    assert double.score(X + 1e8) > fitted.score(X + 1e8)
+
+
+@pytest.mark.parametrize("factor", [1e-50, 1e50])
+def test_spreads_out_of_the_range_of_float32_are_refused(factor):
+    params = {"curriculum": MagnitudeCurriculum([1 / factor], [0])}
+    with pytest.raises(ValueError, match=r"X deviates by .*multiply X by a number"):
+        model(**params).fit(X * factor)
+    inside = {"curriculum": MagnitudeCurriculum([1e12], [0])}
+    made = model(**inside).fit(X * 1e-12).sample(500, random_state=0)
+    np.testing.assert_allclose(made.std(), 1e-12, rtol=0.5)
+
+
+def test_a_network_keeps_its_frozen_layers_types_and_mode_in_copies():
+    trained = model().fit(X).generator_
+    trained.layers[0].requires_grad_(False)
+    again = model(trained, max_epochs=4).fit(X).generator_
+    assert torch.equal(again.layers[0].weight, trained.layers[0].weight)
+    assert not torch.equal(again.layers[2].weight, trained.layers[2].weight)
+    double = copy.deepcopy(trained).double()
+    for copied in (copy.deepcopy(double), pickle.loads(pickle.dumps(double))):
+        assert not copied.training
+        assert pickle.loads(pickle.dumps(copied.train())).training
+        assert copied.layers[0].weight.dtype == torch.float64
+        assert [p.requires_grad for p in copied.parameters()] == [False, False, True, True]
+    spectral = copy.deepcopy(trained)
+    torch.nn.utils.parametrizations.spectral_norm(spectral.layers[2])
+    assert copy.deepcopy(spectral).state_dict().keys() == spectral.state_dict().keys()
+    with pytest.raises(pickle.PicklingError, match="parameters were added"):
+        pickle.dumps(spectral)
+
+
+def test_networks_that_torch_does_not_copy_or_that_need_two_points():
+    normed = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    with pytest.raises(ValueError, match=r"generator does not take a batch of 1 .*batch_size=1 "):
+        model(normed, batch_size=1).fit(X)
+    not_a_leaf = torch.nn.Linear(4, 3)
+    not_a_leaf.kept = not_a_leaf.weight * 2
+    with pytest.raises(ValueError, match="generator cannot be copied"):
+        model(not_a_leaf).fit(X)
+
+
+def test_what_describes_a_network():
+    def network(dtype=torch.float32, frozen=False):
+        linear = torch.nn.Linear(2, 3, dtype=dtype)
+        # Its repr tells where it lies in memory.
+        place = object()
+        linear.extra_repr = lambda: repr(place)
+        linear.weight.requires_grad_(not frozen)
+        return linear
+
+    one, other = network(), network()
+    assert repr(one) != repr(other)
+    assert description(one) == description(other)
+    assert len({description(n) for n in (one, network(torch.float64), network(frozen=True))}) == 3
+
+
+def test_held_out_scores_differ_by_the_weights_alone():
+    params = {"curriculum": MagnitudeCurriculum([1.0], [0]), "early_stopping": True}
+    scores = model(learning_rate=1e-12, **params).fit(X).validation_scores_
+    np.testing.assert_allclose(scores, scores[0], rtol=1e-6)
 
 
 def test_early_stopping_keeps_the_best_weights_since_the_last_scale():
@@ -341,6 +472,10 @@ def test_hidden_layers(sizes):
         ({"learning_rate": 1e9}, r"in epoch \d, batch \d.*learning_rate=1000000000\.0.*smaller"),
         ({"learning_rate": 1e30}, r"(?i)NaN or inf.* epoch \d.*learning_rate=1e\+30"),
         ({"learning_rate": 1e30, "max_epochs": 1, "batch_size": 99}, r"learning_rate=1e\+30"),
+        (
+            {"learning_rate": 1e30, "early_stopping": True, "batch_size": 99},
+            r"NaN or infinity in epoch 0, held-out rows \(learning_rate=1e\+30",
+        ),
         ({"generator": Failing(0)}, r"epoch 0, batch 0 .*no step was taken yet"),
         ({"generator": Failing(4)}, r"returned NaN or infinity in epoch 1, batch 1 "),
         ({"curriculum": MagnitudeCurriculum([1e6], [0])}, r"no gradient is left.*scale, 1e\+06"),
@@ -373,8 +508,11 @@ def test_similarities_without_a_factor_are_told_with_epoch_and_scale():
 
 
 def test_nan_in_the_data_is_refused():
+    fitted = model().fit(X)
     with pytest.raises(ValueError, match="Input X contains NaN"):
-        model().fit(np.where(X > 2, np.nan, X))
+        fitted.fit(np.where(X > 2, np.nan, X))
+    with pytest.raises(NotFittedError):
+        fitted.sample()
 
 
 @pytest.mark.parametrize("generator", [None, noisy_network()])
