@@ -37,6 +37,7 @@ class MagnitudeCurriculum:
         increase.
     cumulative : bool, default=True
         Whether scales that took part stay, as in the paper, or make room for the next one.
+        :class:`MagnitudeGenerativeNetwork` lets them stay until the next one sees the data.
 
     Raises
     ------

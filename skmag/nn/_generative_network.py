@@ -46,7 +46,7 @@ class MagnitudeGenerativeNetwork(CallbackSupportMixin, PortableEstimator, BaseEs
 
     A network pushes normal points of a latent space forward. Each step of its training compares a
     batch of data with as many generated points; there is no second network to be trained against.
-    Coarse scales come first, and finer ones join them, as a curriculum says.
+    Coarse scales come first and finer ones follow, as a curriculum says.
 
     Parameters
     ----------
